@@ -178,7 +178,8 @@ type ClaimStore interface {
 // only while that run is running in the same attempt.
 type LogStore interface {
 	// AppendMany stores segments of many runs in one transaction and returns
-	// the holds that are no longer theirs. Storing a segment again changes nothing.
+	// the holds that are no longer theirs. A segment whose first frame is stored
+	// already is the same or a longer stretch of the same frames: the longer stays.
 	AppendMany(ctx context.Context, segments []Segment) (lost []Hold, err error)
 	// FinishMany returns per finish whether it is now in the store; false: a
 	// newer attempt or another end was there first. Finishing again with the

@@ -1,0 +1,84 @@
+package run
+
+import "context"
+
+// group commits what many callers ask for together: while one batch is being
+// written the next one gathers, so there is no linger and a lone caller waits
+// for nobody.
+type group[T, R any] struct {
+	in  chan ask[T, R]
+	max int
+	do  func(ctx context.Context, batch []T) ([]R, error)
+}
+
+type ask[T, R any] struct {
+	value T
+	reply chan answer[R]
+}
+
+type answer[R any] struct {
+	value R
+	err   error
+}
+
+func newGroup[T, R any](max int, do func(context.Context, []T) ([]R, error)) *group[T, R] {
+	return &group[T, R]{in: make(chan ask[T, R], max), max: max, do: do}
+}
+
+// call hands v to the next batch and waits for its result. When ctx ends first
+// the batch may still carry v out.
+func (g *group[T, R]) call(ctx context.Context, v T) (R, error) {
+	a := ask[T, R]{value: v, reply: make(chan answer[R], 1)}
+	var none R
+	select {
+	case g.in <- a:
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+	select {
+	case r := <-a.reply:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+// serve writes batches until ctx ends. Several may serve one group.
+func (g *group[T, R]) serve(ctx context.Context) {
+	for {
+		select {
+		case first := <-g.in:
+			g.write(ctx, g.gather(first))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (g *group[T, R]) gather(first ask[T, R]) []ask[T, R] {
+	batch := []ask[T, R]{first}
+	for len(batch) < g.max {
+		select {
+		case next := <-g.in:
+			batch = append(batch, next)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (g *group[T, R]) write(ctx context.Context, batch []ask[T, R]) {
+	values := make([]T, len(batch))
+	for i := range batch {
+		values[i] = batch[i].value
+	}
+	results, err := g.do(ctx, values)
+	for i := range batch {
+		var a answer[R]
+		if a.err = err; err == nil {
+			a.value = results[i]
+		}
+		batch[i].reply <- a
+	}
+}

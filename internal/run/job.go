@@ -1,0 +1,249 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/agentedge/agentedge/api"
+	"github.com/agentedge/agentedge/internal/record"
+)
+
+// Job is one run on the node that works on it.
+type Job struct {
+	Record    Record           // as it was claimed or taken over
+	History   []record.Message // what its first claim saw of its session
+	TakenOver bool             // an earlier attempt was somebody else's
+
+	e       *Engine
+	log     *Log
+	handler Handler
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	attempt int // guarded by e.mu
+	grace   *time.Timer
+}
+
+// Ending is how a run ended: its terminal frame, and what is stored with it.
+type Ending struct {
+	State   State
+	Kind    Kind // Done or Error
+	Data    []byte
+	Result  json.RawMessage
+	Error   json.RawMessage
+	FreeKey bool
+	Message *record.Message
+	Events  []record.Event
+}
+
+// ErrTried says that a run has used up its attempts.
+var ErrTried = errors.New("no attempt left")
+
+// Append adds one frame to the current attempt. An error means that nothing more
+// is wanted: the handler returns.
+func (j *Job) Append(k Kind, data []byte) error {
+	unstored, err := j.log.Append(k, data)
+	if unstored >= j.e.cfg.FlushBytes {
+		signal(j.e.dirty)
+	}
+	return err
+}
+
+// Attempt is the number of the current attempt.
+func (j *Job) Attempt() int {
+	j.e.mu.Lock()
+	defer j.e.mu.Unlock()
+	return j.attempt
+}
+
+// Frames calls yield for each frame of an attempt, 0 for the newest that has any.
+func (j *Job) Frames(attempt int, yield func(Frame)) { j.log.Frames(attempt, yield) }
+
+// Restart begins the next attempt in the same response: readers drop what they
+// have. It returns ErrTried when there is none left.
+func (j *Job) Restart(ctx context.Context) error {
+	if j.Record.Tries >= j.e.cfg.MaxAttempts {
+		return ErrTried
+	}
+	hold := Hold{Run: j.Record.ID, Attempt: j.Attempt()}
+	if s := j.log.unstored(); s != nil {
+		if lost, err := j.e.store.AppendMany(ctx, []Segment{*s}); err != nil || len(lost) > 0 {
+			return errors.Join(err, j.lostIf(len(lost) > 0))
+		}
+		j.log.stored(*s)
+	}
+	ok, err := j.e.store.NextAttempt(ctx, hold, j.e.cfg.Node, j.e.cfg.Lease)
+	if err != nil || !ok {
+		return errors.Join(err, j.lostIf(err == nil))
+	}
+	j.e.mu.Lock()
+	j.attempt++
+	j.e.mu.Unlock()
+	j.Record.Attempt++
+	j.Record.Tries++
+	j.log.begin(j.Record.Attempt)
+	return nil
+}
+
+// lostIf ends the job's context when the store has said that it is not its own.
+func (j *Job) lostIf(lost bool) error {
+	if !lost {
+		return nil
+	}
+	j.cancel(errLost)
+	return errLost
+}
+
+// start makes a job of a run that this node holds and lets it work; why is set
+// for one that is only to be closed.
+func (e *Engine) start(j *Job, why api.Code) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	j.e, j.attempt = e, j.Record.Attempt
+	j.handler = e.handlers[j.Record.Kind]
+	j.ctx, j.cancel = context.WithCancelCause(e.base)
+	if j.log == nil {
+		j.log = NewLog(j.Record.ID)
+	}
+	j.log.begin(j.attempt)
+	if m := e.mirrors[j.Record.ID]; m != nil && m.log == j.log {
+		delete(e.mirrors, j.Record.ID)
+	}
+	e.jobs[j.Record.ID] = j
+	if why == "" && !j.handler.Keep(j.Record) {
+		j.grace = time.AfterFunc(e.cfg.Grace, func() { e.abandon(j) })
+		j.log.onLeft(func() { j.grace.Reset(e.cfg.Grace) })
+	}
+	e.working.Go(func() { e.work(j, why) })
+}
+
+func (e *Engine) work(j *Job, why api.Code) {
+	defer j.cancel(nil)
+	var end Ending
+	if why != "" {
+		end = j.handler.Close(j, why)
+	} else {
+		end = j.handler.Work(j.ctx, j)
+	}
+	switch cause := context.Cause(j.ctx); {
+	case errors.Is(cause, errLost):
+		e.lose(j)
+	case errors.Is(cause, errReleased), errors.Is(cause, errStopped):
+		e.drop(j)
+	default:
+		e.end(j, end)
+	}
+}
+
+// abandon cancels a run without readers here or on any other node.
+func (e *Engine) abandon(j *Job) {
+	if j.ctx.Err() != nil || j.log.readerCount() > 0 {
+		return
+	}
+	ctx, done := context.WithTimeout(j.ctx, e.cfg.ClaimWait)
+	defer done()
+	elsewhere, err := e.store.HasReaders(ctx, j.Record.ID)
+	if err != nil || elsewhere {
+		j.grace.Reset(e.cfg.Grace)
+		return
+	}
+	j.cancel(ErrAbandoned)
+}
+
+// end stores a run's ending and then, and only then, shows it to readers. It
+// does not give up while the run is this node's: an answer is generated once.
+func (e *Engine) end(j *Job, end Ending) {
+	seg := j.log.ending(end.Kind, end.Data)
+	fin := Finish{
+		Run: j.Record.ID, Attempt: j.Record.Attempt, State: end.State, LastSeq: seg.Last, Segment: seg,
+		Result: end.Result, Error: end.Error, FreeKey: end.FreeKey, Message: end.Message, Events: end.Events,
+	}
+	started, wait := time.Now(), 50*time.Millisecond
+	for {
+		done, err := e.finishes.call(e.base, fin)
+		switch {
+		case err == nil && done:
+			if _, err := j.log.Append(end.Kind, end.Data); err != nil {
+				e.log.Error("terminal frame after the end", "run", fin.Run, "error", err)
+			}
+			e.drop(j)
+			return
+		case err == nil:
+			e.lose(j)
+			return
+		case errors.Is(context.Cause(j.ctx), errLost):
+			e.lose(j)
+			return
+		case errors.Is(context.Cause(j.ctx), errReleased), e.base.Err() != nil:
+			e.drop(j)
+			return
+		}
+		e.log.Warn("run cannot be finished yet", "run", fin.Run, "trace_id", j.Record.TraceID, "error", err)
+		if time.Since(started) > e.cfg.StoreAway {
+			j.log.breakOff(storeAway(api.PersistFailed))
+		}
+		pause(j.ctx, e.base, wait)
+		wait = min(2*wait, time.Second)
+	}
+}
+
+// pause waits for d, or until the engine stops. A job's own end does not shorten
+// it unless that end came while waiting.
+func pause(job, base context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	ended := job.Done()
+	if job.Err() != nil {
+		ended = nil
+	}
+	select {
+	case <-t.C:
+	case <-ended:
+	case <-base.Done():
+	}
+}
+
+// drop forgets a job.
+func (e *Engine) drop(j *Job) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if j.grace != nil {
+		j.grace.Stop()
+	}
+	if e.jobs[j.Record.ID] == j {
+		delete(e.jobs, j.Record.ID)
+	}
+	if e.draining && len(e.jobs) == 0 {
+		e.closeIdle()
+	}
+}
+
+// lose gives a run up to the newer attempt that another node has; the readers
+// here tail that one from the store.
+func (e *Engine) lose(j *Job) {
+	e.log.Info("run taken over elsewhere", "run", j.Record.ID, "attempt", j.Record.Attempt, "trace_id", j.Record.TraceID)
+	e.drop(j)
+	if j.log.readerCount() == 0 {
+		return
+	}
+	e.mu.Lock()
+	if e.jobs[j.Record.ID] == nil && e.mirrors[j.Record.ID] == nil {
+		e.addMirror(j.Record, j.log)
+	}
+	e.mu.Unlock()
+	signal(e.pull)
+}
+
+// lost cancels the jobs that the store says are not this node's any more.
+func (e *Engine) lost(holds []Hold) {
+	for _, h := range holds {
+		e.mu.Lock()
+		j := e.jobs[h.Run]
+		mine := j != nil && j.attempt == h.Attempt
+		e.mu.Unlock()
+		if mine {
+			j.cancel(errLost)
+		}
+	}
+}
