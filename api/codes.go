@@ -21,6 +21,7 @@ const (
 	InvalidSessionID       Code = "invalid_session_id"
 	SessionNotFound        Code = "session_not_found"
 	InvalidRequestID       Code = "invalid_request_id"
+	MetadataTooLarge       Code = "metadata_too_large"
 	RequestIDInUse         Code = "request_id_in_use"
 	ModelNotAllowed        Code = "model_not_allowed"
 	RoleNotAllowed         Code = "role_not_allowed"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/agentedge/agentedge/api"
 	"github.com/agentedge/agentedge/internal/fault"
+	"github.com/agentedge/agentedge/internal/record"
 )
 
 // Config of an Engine. Zero durations and counts take the defaults.
@@ -180,6 +181,16 @@ func (e *Engine) tailHere(id uuid.UUID, at Position) *Reader {
 // Load returns a run as the store has it.
 func (e *Engine) Load(ctx context.Context, id uuid.UUID) (Record, error) {
 	return e.store.Load(ctx, id)
+}
+
+// Answer returns the assistant message of a run, ErrNotFound if it has none.
+func (e *Engine) Answer(ctx context.Context, id uuid.UUID) (record.Message, error) {
+	return e.store.Answer(ctx, id)
+}
+
+// AddEvents stores events of what happened beside any run.
+func (e *Engine) AddEvents(ctx context.Context, events []record.Event) error {
+	return e.store.AddEvents(ctx, events)
 }
 
 // Cancel asks for a run's end, wherever it runs, and returns it as it was. It is

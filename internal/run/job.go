@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agentedge/agentedge/api"
+	"github.com/agentedge/agentedge/internal/fault"
 	"github.com/agentedge/agentedge/internal/record"
 )
 
@@ -21,7 +22,8 @@ type Job struct {
 	handler Handler
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	attempt int // guarded by e.mu
+	attempt int  // guarded by e.mu
+	moving  bool // the next attempt is being stored; guarded by e.mu
 	grace   *time.Timer
 }
 
@@ -73,17 +75,31 @@ func (j *Job) Restart(ctx context.Context) error {
 		}
 		j.log.stored(*s)
 	}
-	ok, err := j.e.store.NextAttempt(ctx, hold, j.e.cfg.Node, j.e.cfg.Lease)
+	ok, err := j.nextAttempt(ctx, hold)
 	if err != nil || !ok {
 		return errors.Join(err, j.lostIf(err == nil))
 	}
-	j.e.mu.Lock()
-	j.attempt++
-	j.e.mu.Unlock()
 	j.Record.Attempt++
 	j.Record.Tries++
 	j.log.begin(j.Record.Attempt)
 	return nil
+}
+
+// nextAttempt makes the store's attempt and the job's one and the same again;
+// until they are, a flush or a renewal of the old one that is refused is no loss.
+func (j *Job) nextAttempt(ctx context.Context, hold Hold) (ok bool, err error) {
+	set := func(moving bool) {
+		j.e.mu.Lock()
+		defer j.e.mu.Unlock()
+		if j.moving = moving; ok {
+			j.attempt++
+		}
+	}
+	set(true)
+	ok, err = j.e.store.NextAttempt(ctx, hold, j.e.cfg.Node, j.e.cfg.Lease)
+	ok = ok && err == nil
+	set(false)
+	return ok, err
 }
 
 // lostIf ends the job's context when the store has said that it is not its own.
@@ -208,6 +224,11 @@ func pause(job, base context.Context, d time.Duration) {
 func (e *Engine) drop(j *Job) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.forget(j)
+}
+
+// forget is drop with the lock held.
+func (e *Engine) forget(j *Job) {
 	if j.grace != nil {
 		j.grace.Stop()
 	}
@@ -220,18 +241,20 @@ func (e *Engine) drop(j *Job) {
 }
 
 // lose gives a run up to the newer attempt that another node has; the readers
-// here tail that one from the store.
+// here tail that one from the store. Where this node has another log of the run
+// by now, they are sent to it.
 func (e *Engine) lose(j *Job) {
 	e.log.Info("run taken over elsewhere", "run", j.Record.ID, "attempt", j.Record.Attempt, "trace_id", j.Record.TraceID)
-	e.drop(j)
-	if j.log.readerCount() == 0 {
-		return
-	}
 	e.mu.Lock()
-	if e.jobs[j.Record.ID] == nil && e.mirrors[j.Record.ID] == nil {
+	e.forget(j)
+	elsewhere := e.jobs[j.Record.ID] != nil || e.mirrors[j.Record.ID] != nil
+	if !elsewhere && j.log.readerCount() > 0 {
 		e.addMirror(j.Record, j.log)
 	}
 	e.mu.Unlock()
+	if elsewhere {
+		j.log.breakOff(fault.New(api.StorageUnavailable, "this run has moved; resume this stream"))
+	}
 	signal(e.pull)
 }
 
@@ -240,7 +263,7 @@ func (e *Engine) lost(holds []Hold) {
 	for _, h := range holds {
 		e.mu.Lock()
 		j := e.jobs[h.Run]
-		mine := j != nil && j.attempt == h.Attempt
+		mine := j != nil && j.attempt == h.Attempt && !j.moving
 		e.mu.Unlock()
 		if mine {
 			j.cancel(errLost)

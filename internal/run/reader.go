@@ -39,7 +39,7 @@ func (r *Reader) Take(dst []Frame, max int) (frames []Frame, over bool, broken *
 			r.at = Position{Attempt: p.attempt}
 		}
 		for r.at.Seq < p.last() {
-			if size >= max {
+			if len(frames) > len(dst) && size >= max {
 				return frames, false, nil
 			}
 			r.at.Seq++
@@ -50,6 +50,12 @@ func (r *Reader) Take(dst []Frame, max int) (frames []Frame, over bool, broken *
 		if newest := i == len(l.parts)-1; newest && l.over {
 			return r.terminal(p, frames), true, nil
 		}
+	}
+	if l.over {
+		// The position is in an attempt that never was.
+		p := l.parts[len(l.parts)-1]
+		r.at = Position{Attempt: p.attempt, Seq: p.last() + 1}
+		return r.terminal(p, frames), true, nil
 	}
 	if len(frames) == len(dst) {
 		broken = l.broken
@@ -66,6 +72,10 @@ func (r *Reader) terminal(p *part, frames []Frame) []Frame {
 	}
 	return frames
 }
+
+// Frames calls yield for each frame of an attempt, whether the reader has passed
+// it or not.
+func (r *Reader) Frames(attempt int, yield func(Frame)) { r.log.Frames(attempt, yield) }
 
 // Close ends the reader.
 func (r *Reader) Close() {

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	sweepMax = 64  // runs taken over in one sweep
-	pruneMax = 500 // runs pruned in one statement
+	sweepMax = 4096 // lapses watched: all runs of a dead node are watched at once, not one lot after another
+	pruneMax = 500  // runs pruned in one statement
 )
 
 // sweepLoop takes over the runs whose holders are gone.

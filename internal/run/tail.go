@@ -70,10 +70,19 @@ func (l *Log) onLeft(f func()) {
 	l.left = f
 }
 
-// storedLog reads the log of a run, as far as it is stored.
+// errNoEnd says that a stored log lacks what every run that is over has.
+var errNoEnd = errors.New("run is over without a terminal frame")
+
+// storedLog reads the log of a run that is over.
 func (e *Engine) storedLog(ctx context.Context, rec Record) (*Log, error) {
 	log := NewLog(rec.ID)
-	return log, e.readStored(ctx, log)
+	if err := e.readStored(ctx, log); err != nil {
+		return nil, err
+	}
+	if !log.isOver() {
+		return nil, errNoEnd
+	}
+	return log, nil
 }
 
 // readStored adds to a log what the store has beyond it.
@@ -139,6 +148,7 @@ func (e *Engine) fill(ctx context.Context) (more bool) {
 		if err := m.take(res); err != nil {
 			e.log.Error("stored log cannot be read", "run", m.id, "error", err)
 			m.log.breakOff(storeAway(api.Internal))
+			continue // asked again at once it would say the same
 		}
 		more = more || res.More
 		if m.log.isOver() {
@@ -164,7 +174,7 @@ func (m *mirror) take(res TailResult) error {
 		}
 	}
 	if res.State.Terminal() && !res.More && !m.log.isOver() {
-		return errors.New("run is over without a terminal frame")
+		return errNoEnd
 	}
 	return nil
 }

@@ -1,0 +1,163 @@
+package chat
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/agentedge/agentedge/api"
+	"github.com/agentedge/agentedge/internal/fault"
+	"github.com/agentedge/agentedge/internal/run"
+	"github.com/agentedge/agentedge/sse"
+)
+
+// Kinds of entries in a chat's log. The data of a text or reasoning entry is the
+// text itself; that of a tool-call entry is OpenAI's array of deltas; that of
+// run.Done and run.Error is the JSON object of the frame without what the encoder
+// adds.
+const (
+	kindText      = run.FirstKind
+	kindReasoning = run.FirstKind + 1
+	kindTools     = run.FirstKind + 2
+)
+
+// Encoder turns the entries of one run's log into SSE frames for one reader.
+type Encoder struct {
+	id       uuid.UUID
+	trace    string
+	replayed bool
+	renumber bool // the log was rebuilt from rows: the first delta resets
+	data     []byte
+	name     []byte
+}
+
+// NewEncoder makes an encoder for a reader of rec's log. replayed marks the
+// answers that were not generated for this request.
+func NewEncoder(rec run.Record, replayed bool) *Encoder {
+	return &Encoder{id: rec.ID, trace: rec.TraceID, replayed: replayed, name: []byte(rec.ID.String())}
+}
+
+// Ready appends the frame that opens every stream.
+func (e *Encoder) Ready(dst []byte, rec run.Record, resumed bool, retry time.Duration) []byte {
+	ms := strconv.FormatInt(retry.Milliseconds(), 10)
+	d := append(e.data[:0], `{"trace_id":`...)
+	d = sse.AppendString(d, e.trace)
+	d = append(append(d, `,"request_id":"`...), e.name...)
+	d = append(append(d, `","session_id":"`...), rec.SessionID.String()...)
+	d = append(strconv.AppendInt(append(d, `","attempt":`...), int64(rec.Attempt), 10), `,"model":`...)
+	d = sse.AppendString(d, modelOf(rec))
+	d = append(strconv.AppendBool(append(d, `,"resumed":`...), resumed), `,"retry_ms":`...)
+	d = append(append(d, ms...), '}')
+	e.data = d
+	dst = append(append(append(dst, "retry: "...), ms...), '\n')
+	return sse.AppendFrame(dst, "", api.FrameReady, d)
+}
+
+// Keepalive appends the frame that keeps a silent connection open.
+func (e *Encoder) Keepalive(dst []byte, now time.Time) []byte {
+	d := sse.AppendString(append(e.data[:0], `{"trace_id":`...), e.trace)
+	d = now.UTC().AppendFormat(append(d, `,"ts":"`...), "2006-01-02T15:04:05.000Z")
+	e.data = append(d, `"}`...)
+	return sse.AppendFrame(dst, "", api.FrameKeepalive, e.data)
+}
+
+// Broken appends an error frame without an id: it ends this response, not the run.
+func (e *Encoder) Broken(dst []byte, err *fault.Error, retry time.Duration) []byte {
+	dst = append(strconv.AppendInt(append(dst, "retry: "...), retry.Milliseconds(), 10), '\n')
+	return sse.AppendFrame(dst, "", api.FrameError, errorData(err, e.id, e.trace))
+}
+
+// Frames yields the entries of one attempt of a log.
+type Frames func(attempt int, yield func(run.Frame))
+
+func (fs Frames) of(attempt int) *collected {
+	return collect(func(yield func(run.Frame)) { fs(attempt, yield) })
+}
+
+// Frame appends one entry. log gives the end of an answer what came before it.
+func (e *Encoder) Frame(dst []byte, f run.Frame, log Frames) []byte {
+	dst = append(append(dst, "id: "...), e.name...)
+	dst = strconv.AppendInt(append(dst, '-'), int64(f.Attempt), 10)
+	dst = append(strconv.AppendInt(append(dst, '-'), int64(f.Seq), 10), '\n')
+	switch f.Kind {
+	case run.Done:
+		e.data = e.doneData(e.data[:0], f, log.of(f.Attempt))
+		return sse.AppendFrame(dst, "", api.FrameDone, e.data)
+	case run.Error:
+		return sse.AppendFrame(dst, "", api.FrameError, f.Data)
+	}
+	e.data = e.delta(e.data[:0], f)
+	return sse.AppendFrame(dst, "", api.FrameDelta, e.data)
+}
+
+func (e *Encoder) delta(d []byte, f run.Frame) []byte {
+	d = append(append(d, `{"request_id":"`...), e.name...)
+	d = strconv.AppendInt(append(d, `","seq":`...), int64(f.Seq), 10)
+	d = strconv.AppendInt(append(d, `,"attempt":`...), int64(f.Attempt), 10)
+	d = append(d, `,"delta":`...)
+	if f.Kind == kindText {
+		d = sse.AppendString(d, bytesAsString(f.Data))
+	} else {
+		d = append(d, `""`...)
+	}
+	if f.Seq == 1 && (f.Attempt > 1 || e.renumber) {
+		d = append(d, `,"reset":true`...)
+	}
+	switch f.Kind {
+	case kindReasoning:
+		d = sse.AppendString(append(d, `,"reasoning":`...), bytesAsString(f.Data))
+	case kindTools:
+		d = append(append(d, `,"tool_calls":`...), f.Data...)
+	}
+	d = sse.AppendString(append(d, `,"trace_id":`...), e.trace)
+	return append(d, '}')
+}
+
+// doneData completes the stored object with the answer, where it is short enough
+// to be repeated, and with whether this is a replay.
+func (e *Encoder) doneData(d []byte, f run.Frame, c *collected) []byte {
+	d = append(d, f.Data[:len(f.Data)-1]...)
+	mark := len(d)
+	d = sse.AppendString(append(d, `,"content":`...), bytesAsString(c.text))
+	if calls := c.toolCalls(); calls != nil {
+		d = append(append(d, `,"tool_calls":`...), calls...)
+	}
+	if len(d)-mark > api.MaxInlineAnswer {
+		d = d[:mark]
+	}
+	d = strconv.AppendBool(append(d, `,"replayed":`...), e.replayed)
+	return append(d, '}')
+}
+
+// errorData is the object of an error frame.
+func errorData(err *fault.Error, id uuid.UUID, trace string) []byte {
+	data, fail := json.Marshal(struct {
+		Code           api.Code       `json:"code"`
+		Message        string         `json:"message"`
+		Retryable      bool           `json:"retryable"`
+		RetryAfterMS   int64          `json:"retry_after_ms,omitempty"`
+		UpstreamStatus int            `json:"upstream_status,omitempty"`
+		Details        map[string]any `json:"details,omitempty"`
+		RequestID      uuid.UUID      `json:"request_id"`
+		TraceID        string         `json:"trace_id"`
+	}{err.Code, err.Message, err.Retryable, err.RetryAfter.Milliseconds(), err.UpstreamStatus, err.Details, id, trace})
+	if fail != nil || len(data) > api.MaxFrame-512 {
+		plain := *err
+		plain.Details = nil
+		return errorData(&plain, id, trace)
+	}
+	return data
+}
+
+// modelOf is the model that a run's request names.
+func modelOf(rec run.Record) string {
+	var req struct {
+		Model string `json:"model"`
+	}
+	if json.Unmarshal(rec.Request, &req) != nil {
+		return ""
+	}
+	return req.Model
+}

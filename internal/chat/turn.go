@@ -1,0 +1,188 @@
+package chat
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/agentedge/agentedge/api"
+	"github.com/agentedge/agentedge/internal/fault"
+	"github.com/agentedge/agentedge/internal/record"
+	"github.com/agentedge/agentedge/internal/run"
+)
+
+// Policies that configuration names.
+const (
+	Auto     = "auto"     // CHAT_ON_DISCONNECT: a keyed run goes on, a key-less one is cancelled
+	Continue = "continue" // every run goes on
+	Cancel   = "cancel"   // no run goes on
+
+	Restart = "restart" // MIDSTREAM_RECOVERY: a broken answer is begun anew in-band
+	Fail    = "fail"    // a broken answer ends its run
+)
+
+// TurnConfig says how turns are worked on.
+type TurnConfig struct {
+	HistoryTokens int
+	OnDisconnect  string // Auto, Continue or Cancel; empty: Auto
+	Recovery      string // Restart or Fail; empty: Restart with a key, Fail without
+	Logger        *slog.Logger
+}
+
+// Turns is the run.Handler of chats.
+type Turns struct {
+	cfg   TurnConfig
+	route *Route
+}
+
+// NewTurns makes the handler. route asks the providers.
+func NewTurns(cfg TurnConfig, route *Route) *Turns {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Turns{cfg: cfg, route: route}
+}
+
+// Keep tells whether a chat goes on when nobody reads it.
+func (t *Turns) Keep(r run.Record) bool {
+	switch t.cfg.OnDisconnect {
+	case Continue:
+		return true
+	case Cancel:
+		return false
+	}
+	return r.Keyed
+}
+
+// turn is one run being worked on by this node.
+type turn struct {
+	*Turns
+	job     *run.Job
+	req     Request
+	started time.Time
+	first   time.Duration // from started to the first delta, 0: none yet
+	emitted bool          // the current attempt has a frame
+	asked   int           // provider calls
+	last    string        // the provider asked last
+	events  []record.Event
+	prompt  []Message
+}
+
+// Work asks the providers until there is an answer, a failure that is final, or
+// an end from outside.
+func (t *Turns) Work(ctx context.Context, job *run.Job) run.Ending {
+	w := t.turn(job)
+	if err := json.Unmarshal(job.Record.Request, &w.req); err != nil {
+		return w.failed(fault.Wrap(err, api.Internal, "the stored request cannot be read"))
+	}
+	w.prompt = w.messages(job.History)
+	var avoid []string
+	for {
+		w.emitted = false
+		answer, err := t.route.Chat(ctx, w.call(), w.emit, w.note, avoid...)
+		w.asked += answer.Calls
+		if answer.Provider != "" {
+			w.last = answer.Provider
+		}
+		if err == nil {
+			return w.completed(answer)
+		}
+		if ctx.Err() != nil {
+			return w.stopped(context.Cause(ctx))
+		}
+		f := asFault(err)
+		if !w.emitted || !f.Retryable || !w.restarts() {
+			return w.failed(f)
+		}
+		switch err := job.Restart(ctx); {
+		case ctx.Err() != nil:
+			return w.stopped(context.Cause(ctx))
+		case errors.Is(err, run.ErrTried):
+			return w.failed(f)
+		case err != nil:
+			return w.failed(fault.Wrap(err, api.StorageUnavailable, "the store is not available"))
+		}
+		w.retried(f)
+		avoid = []string{w.last}
+	}
+}
+
+func (t *Turns) turn(job *run.Job) *turn {
+	return &turn{Turns: t, job: job, started: time.Now()}
+}
+
+// restarts tells whether an answer that broke off is begun anew in-band.
+func (w *turn) restarts() bool {
+	switch w.cfg.Recovery {
+	case Restart:
+		return true
+	case Fail:
+		return false
+	}
+	return w.job.Record.Keyed
+}
+
+func (w *turn) call() Call {
+	return Call{Model: w.req.Model, Messages: w.prompt, Params: w.req.Params, Stream: w.req.Stream}
+}
+
+// asFault names what is none of the provider's failures: an answer that is too
+// long for a log.
+func asFault(err error) *fault.Error {
+	if errors.Is(err, run.ErrLogFull) {
+		f := fault.Wrap(err, api.UpstreamBadResponse, "the provider's answer is too long")
+		f.Retryable = false
+		return f
+	}
+	return fault.From(err)
+}
+
+// emit appends what a provider said to the log, in frames of a bounded size.
+func (w *turn) emit(d Delta) error {
+	if w.first == 0 {
+		w.first = max(time.Since(w.started), 1)
+	}
+	if d.Reasoning != "" {
+		if err := pieces(d.Reasoning, func(s string) error { return w.append(kindReasoning, []byte(s)) }); err != nil {
+			return err
+		}
+	}
+	if d.Text != "" {
+		if err := pieces(d.Text, func(s string) error { return w.append(kindText, []byte(s)) }); err != nil {
+			return err
+		}
+	}
+	if len(d.ToolCalls) > 0 {
+		err := toolPieces(d.ToolCalls, func(data []byte) error { return w.append(kindTools, data) })
+		var syntax *json.UnmarshalTypeError
+		if errors.As(err, &syntax) {
+			return fault.Wrap(err, api.UpstreamBadResponse, "the provider sent tool calls of an unknown shape")
+		}
+		return err
+	}
+	return nil
+}
+
+func (w *turn) append(k run.Kind, data []byte) error {
+	w.emitted = true
+	return w.job.Append(k, data)
+}
+
+// note records a provider's failure that the caller does not see.
+func (w *turn) note(r Retry) {
+	w.cfg.Logger.Info("provider retried", "request_id", w.job.Record.ID, "trace_id", w.job.Record.TraceID,
+		"provider", r.Provider, "code", r.Code, "upstream_status", r.UpstreamStatus, "next", r.Next, "wait", r.Wait)
+	w.event("provider_retry", map[string]any{
+		"provider": r.Provider, "code": r.Code, "upstream_status": r.UpstreamStatus,
+		"next": r.Next, "wait_ms": r.Wait.Milliseconds(), "call": r.Call,
+	})
+}
+
+// retried records an answer that broke off and was begun anew.
+func (w *turn) retried(f *fault.Error) {
+	w.event("provider_retry", map[string]any{
+		"provider": w.last, "code": f.Code, "upstream_status": f.UpstreamStatus, "attempt": w.job.Record.Attempt,
+	})
+}

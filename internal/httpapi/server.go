@@ -1,0 +1,201 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/agentedge/agentedge/api"
+	"github.com/agentedge/agentedge/internal/auth"
+	"github.com/agentedge/agentedge/internal/chat"
+	"github.com/agentedge/agentedge/internal/fault"
+	"github.com/agentedge/agentedge/internal/trace"
+)
+
+const (
+	maxURI     = 8 << 10
+	maxHeaders = 12 << 10 // net/http allows 4 KiB more than it is told
+	headerTime = 10 * time.Second
+	bodyTime   = 30 * time.Second
+	writeTime  = 10 * time.Second // a reader that takes nothing for so long is gone
+)
+
+// Config of a Server.
+type Config struct {
+	AuthOptional   bool
+	VerifyJWT      map[string]bool // by function; default true
+	CORSOrigins    []string        // none or "*": any
+	TrustedProxies []netip.Prefix  // whose X-Forwarded-For counts
+	Keepalive      time.Duration   // api.KeepaliveEvery
+	Logger         *slog.Logger
+}
+
+// Server is the edge's HTTP handler.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	chat      *chat.Service
+	auth      *auth.Verifier
+	ready     func(context.Context) error // whether the store answers
+	anyOrigin bool
+	draining  atomic.Bool
+	handler   http.Handler
+}
+
+// New makes the server.
+func New(cfg Config, service *chat.Service, verifier *auth.Verifier, ready func(context.Context) error) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Keepalive == 0 {
+		cfg.Keepalive = api.KeepaliveEvery
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, chat: service, auth: verifier, ready: ready, anyOrigin: takesAny(cfg.CORSOrigins)}
+	s.handler = s.routes()
+	return s
+}
+
+// Refuse makes every further request answer server_draining.
+func (s *Server) Refuse() { s.draining.Store(true) }
+
+// HTTP returns a net/http server for this handler, HTTP/1.1 and HTTP/2, with the
+// bounds that a public address needs. It has no limit on how long a response lasts.
+func (s *Server) HTTP() *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: s, Protocols: &protocols,
+		MaxHeaderBytes: maxHeaders, ReadHeaderTimeout: headerTime, IdleTimeout: 2 * time.Minute,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 100},
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// request is what a handler gets: the HTTP request and what was found out about it.
+type request struct {
+	*http.Request
+	trace string
+	runID string // of the run it is about, once that is known
+	who   auth.Principal
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// plain serves a route that needs no credential.
+func (s *Server) plain(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
+		r := &request{Request: hr, trace: trace.FromHeader(hr.Header)}
+		w.Header()["X-Trace-Id"] = []string{r.trace}
+		if s.cors(w, r) {
+			return
+		}
+		s.serve(w, r, h)
+	})
+}
+
+// guarded serves a route of a function: not while the server drains, and only for
+// who may.
+func (s *Server) guarded(function string, h handler) http.Handler {
+	verify, set := s.cfg.VerifyJWT[function]
+	policy := auth.Policy{VerifyJWT: verify || !set, Optional: s.cfg.AuthOptional}
+	return s.plain(func(w http.ResponseWriter, r *request) error {
+		if s.draining.Load() {
+			return fault.New(api.ServerDraining, "the server is shutting down")
+		}
+		if len(r.RequestURI) > maxURI {
+			return fault.New(api.URITooLong, "the URL is longer than %d bytes", maxURI)
+		}
+		who, err := s.auth.Authenticate(r.Header, s.address(r.Request), policy, time.Now())
+		if err != nil {
+			return err
+		}
+		r.who = who
+		return h(w, r)
+	})
+}
+
+// serve runs a handler and turns its error, or its panic, into a response.
+func (s *Server) serve(w http.ResponseWriter, r *request, h handler) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(p)
+		}
+		s.log.Error("panic in a request", "trace_id", r.trace, "panic", p)
+		if w.Header().Get("Content-Type") != "" { // the response has begun: a cut connection tells the truth
+			panic(http.ErrAbortHandler)
+		}
+		s.fail(w, r, fault.New(api.Internal, "internal error"))
+	}()
+	if err := h(w, r); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+// address is the client's IP: the peer's, or the one that trusted proxies name.
+func (s *Server) address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	if len(s.cfg.TrustedProxies) == 0 || !s.trusts(host) {
+		return host
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		host = hop.Unmap().String()
+		if !s.trusts(host) {
+			break
+		}
+	}
+	return host
+}
+
+func (s *Server) trusts(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	for _, p := range s.cfg.TrustedProxies {
+		if p.Contains(addr.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// livez says that the process answers; it asks nobody.
+func (s *Server) livez(w http.ResponseWriter, _ *request) error {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	return nil
+}
+
+// healthz says whether requests can be served: the store answers and the server
+// is not about to stop. A provider's outage does not count.
+func (s *Server) healthz(w http.ResponseWriter, r *request) error {
+	if s.draining.Load() {
+		return fault.New(api.ServerDraining, "the server is shutting down")
+	}
+	ctx, done := context.WithTimeout(r.Context(), 2*time.Second)
+	defer done()
+	if err := s.ready(ctx); err != nil {
+		return fault.Wrap(err, api.StorageUnavailable, "the store is not available")
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	return nil
+}
