@@ -2,39 +2,100 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/agentedge/agentedge/internal/chat"
+	"github.com/agentedge/agentedge/internal/config"
+	"github.com/agentedge/agentedge/internal/dial"
 	"github.com/agentedge/agentedge/internal/mockprovider"
+	"github.com/agentedge/agentedge/internal/openai"
 )
+
+// errNoProvider says that there is nobody to ask.
+var errNoProvider = errors.New("no chat provider is configured\nhint: set CHAT_API_KEY, or CHAT_API_BASE for one that wants none; CHAT_FORCE_MOCK=true or `agentedge dev` answer by a mock")
+
+// providers is whom chats are sent to, and what that takes.
+type providers struct {
+	route *chat.Route
+	keys  map[string]*keyring // by provider
+	mock  *mock
+	close func()
+}
+
+// openProviders makes the route. mockIfNone asks for the mock where nothing else
+// is configured.
+func openProviders(cfg *config.Config, mockIfNone bool) (*providers, error) {
+	p := &providers{keys: map[string]*keyring{}, close: func() {}}
+	list := cfg.Chat.Providers
+	if cfg.Chat.ForceMock || len(list) == 0 && mockIfNone {
+		m, err := startMock()
+		if err != nil {
+			return nil, err
+		}
+		p.mock, p.close = m, m.stop
+		list = []config.Provider{{Name: "mock", Base: m.base}}
+	}
+	if len(list) == 0 {
+		return nil, errNoProvider
+	}
+	guard, err := dial.New(dial.Config{
+		AllowPrivate: cfg.AllowPrivateProviders() || p.mock != nil, Allow: cfg.Edge.PrivateProviders,
+	})
+	if err != nil {
+		p.close()
+		return nil, fmt.Errorf("EDGE_PRIVATE_PROVIDERS: %w", err)
+	}
+	route := chat.RouteConfig{MaxRetries: cfg.Chat.ProviderMaxRetries}
+	for _, c := range list {
+		ring := newKeyring(c.Keys)
+		up, err := openai.New(openai.Config{
+			Name: c.Name, Base: c.Base, Keys: ring.key, Timeout: cfg.Chat.Timeout, DialContext: guard.DialContext,
+		})
+		if err != nil {
+			p.close()
+			return nil, err
+		}
+		p.keys[c.Name] = ring
+		route.Providers = append(route.Providers, chat.RouteProvider{Upstream: up, Model: c.Model})
+	}
+	p.route = chat.NewRoute(route)
+	return p, nil
+}
+
+// reload takes over the keys of another configuration, and tells for how many
+// providers they changed. Providers themselves do not come or go.
+func (p *providers) reload(cfg *config.Config) (changed int) {
+	for _, c := range cfg.Chat.Providers {
+		if ring := p.keys[c.Name]; ring != nil && ring.set(c.Keys) {
+			changed++
+		}
+	}
+	return changed
+}
 
 // keyring hands out the keys of one provider in turn. They can be replaced while
 // calls are made.
 type keyring struct {
-	keys atomic.Pointer[[]string]
+	keys atomic.Pointer[[]config.Secret]
 	next atomic.Uint64
 }
 
-// newKeyring takes keys separated by commas.
-func newKeyring(list string) *keyring {
+func newKeyring(keys []config.Secret) *keyring {
 	k := &keyring{}
-	k.set(list)
+	k.keys.Store(&keys)
 	return k
 }
 
-func (k *keyring) set(list string) {
-	var keys []string
-	for key := range strings.SplitSeq(list, ",") {
-		if key = strings.TrimSpace(key); key != "" {
-			keys = append(keys, key)
-		}
-	}
-	k.keys.Store(&keys)
+// set replaces the keys and tells whether they are others.
+func (k *keyring) set(keys []config.Secret) bool {
+	return !slices.Equal(*k.keys.Swap(&keys), keys)
 }
 
 func (k *keyring) key() string {
@@ -42,7 +103,7 @@ func (k *keyring) key() string {
 	if len(keys) == 0 {
 		return ""
 	}
-	return keys[(k.next.Add(1)-1)%uint64(len(keys))]
+	return string(keys[(k.next.Add(1)-1)%uint64(len(keys))])
 }
 
 // mock is a mock provider inside this process, reached over HTTP like any other.

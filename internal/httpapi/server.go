@@ -29,11 +29,17 @@ const (
 // Config of a Server.
 type Config struct {
 	AuthOptional   bool
-	VerifyJWT      map[string]bool // by function; default true
-	CORSOrigins    []string        // none or "*": any
-	TrustedProxies []netip.Prefix  // whose X-Forwarded-For counts
-	Keepalive      time.Duration   // api.KeepaliveEvery
+	Functions      func(name string) Function
+	CORSOrigins    []string       // none or "*": any
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For counts
+	Keepalive      time.Duration  // api.KeepaliveEvery
 	Logger         *slog.Logger
+}
+
+// Function is what is configured of an edge function.
+type Function struct {
+	VerifyJWT bool
+	Enabled   bool
 }
 
 // Server is the edge's HTTP handler.
@@ -89,7 +95,7 @@ type request struct {
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// plain serves a route that needs no credential.
+// plain serves what every request passes: a trace id, CORS, errors.
 func (s *Server) plain(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		r := &request{Request: hr, trace: trace.FromHeader(hr.Header)}
@@ -101,25 +107,29 @@ func (s *Server) plain(h handler) http.Handler {
 	})
 }
 
-// guarded serves a route of a function: not while the server drains, and only for
-// who may.
-func (s *Server) guarded(function string, h handler) http.Handler {
-	verify, set := s.cfg.VerifyJWT[function]
-	policy := auth.Policy{VerifyJWT: verify || !set, Optional: s.cfg.AuthOptional}
-	return s.plain(func(w http.ResponseWriter, r *request) error {
-		if s.draining.Load() {
-			return fault.New(api.ServerDraining, "the server is shutting down")
+// guarded serves a path of a function: not while the server drains, and only for
+// who may. A method that the path does not have is said before any credential is
+// asked for.
+func (s *Server) guarded(function string, m methods) http.Handler {
+	policy := auth.Policy{VerifyJWT: s.cfg.Functions(function).VerifyJWT, Optional: s.cfg.AuthOptional}
+	behind := methods{}
+	for method, h := range m {
+		behind[method] = func(w http.ResponseWriter, r *request) error {
+			if s.draining.Load() {
+				return fault.New(api.ServerDraining, "the server is shutting down")
+			}
+			if len(r.RequestURI) > maxURI {
+				return fault.New(api.URITooLong, "the URL is longer than %d bytes", maxURI)
+			}
+			who, err := s.auth.Authenticate(r.Header, s.address(r.Request), policy, time.Now())
+			if err != nil {
+				return err
+			}
+			r.who = who
+			return h(w, r)
 		}
-		if len(r.RequestURI) > maxURI {
-			return fault.New(api.URITooLong, "the URL is longer than %d bytes", maxURI)
-		}
-		who, err := s.auth.Authenticate(r.Header, s.address(r.Request), policy, time.Now())
-		if err != nil {
-			return err
-		}
-		r.who = who
-		return h(w, r)
-	})
+	}
+	return s.open(behind)
 }
 
 // serve runs a handler and turns its error, or its panic, into a response.
