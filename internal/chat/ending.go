@@ -16,24 +16,6 @@ import (
 	"github.com/agentedge/agentedge/internal/tokens"
 )
 
-// done is the stored object of a chat.done; the encoder adds content, tool_calls
-// and replayed.
-type done struct {
-	RequestID     uuid.UUID     `json:"request_id"`
-	MessageID     uuid.UUID     `json:"message_id"`
-	SessionID     uuid.UUID     `json:"session_id"`
-	ContentBytes  int           `json:"content_bytes"`
-	ContentSHA256 string        `json:"content_sha256"`
-	FinishReason  string        `json:"finish_reason"`
-	Model         string        `json:"model"`
-	Provider      string        `json:"provider"`
-	Usage         *record.Usage `json:"usage"`
-	Attempts      int           `json:"attempts"`
-	TTFBms        int64         `json:"ttfb_ms"`
-	TotalMS       int64         `json:"total_ms"`
-	TraceID       string        `json:"trace_id"`
-}
-
 // completed is the ending of a whole answer.
 func (w *turn) completed(a RouteAnswer) run.Ending {
 	rec := w.job.Record
@@ -52,24 +34,32 @@ func (w *turn) completed(a RouteAnswer) run.Ending {
 	if msg.Usage == nil {
 		msg.Usage = w.estimate(c)
 	}
-	sum := sha256.Sum256(c.text)
-	d := done{
-		RequestID: rec.ID, MessageID: msg.ID, SessionID: rec.SessionID,
-		ContentBytes: len(c.text), ContentSHA256: hex.EncodeToString(sum[:]),
-		FinishReason: a.FinishReason, Model: msg.Model, Provider: a.Provider, Usage: msg.Usage,
-		Attempts: rec.Attempt, TTFBms: w.first.Milliseconds(), TotalMS: time.Since(w.started).Milliseconds(),
-		TraceID: rec.TraceID,
-	}
-	data, err := json.Marshal(d)
-	if err != nil {
-		return w.failed(fault.Wrap(err, api.Internal, "internal error"))
-	}
-	w.event("chat_done", map[string]any{
-		"message_id": msg.ID, "model": d.Model, "provider": d.Provider, "usage": d.Usage, "finish_reason": d.FinishReason,
-		"attempts": d.Attempts, "provider_calls": w.asked, "ttfb_ms": d.TTFBms, "total_ms": d.TotalMS,
-	})
+	data := w.doneData(msg, c, a)
+	w.event("chat_done", object(nil).str("message_id", msg.ID.String()).str("model", msg.Model).str("provider", a.Provider).
+		raw("usage", usageJSON(msg.Usage)).str("finish_reason", a.FinishReason).int("attempts", rec.Attempt).
+		int("provider_calls", w.asked).int("ttfb_ms", ms(w.first)).int("total_ms", ms(time.Since(w.started))).end())
 	return run.Ending{State: run.Completed, Kind: run.Done, Data: data, Result: data, Message: msg, Events: w.events}
 }
+
+// doneData is the stored object of chat.done; the encoder adds content, tool_calls
+// and replayed.
+func (w *turn) doneData(msg *record.Message, c *collected, a RouteAnswer) json.RawMessage {
+	rec := w.job.Record
+	sum := sha256.Sum256(c.text)
+	return object(nil).str("request_id", rec.ID.String()).str("message_id", msg.ID.String()).
+		str("session_id", rec.SessionID.String()).int("content_bytes", len(c.text)).
+		str("content_sha256", hex.EncodeToString(sum[:])).str("finish_reason", a.FinishReason).
+		str("model", msg.Model).str("provider", a.Provider).raw("usage", usageJSON(msg.Usage)).
+		int("attempts", rec.Attempt).int("ttfb_ms", ms(w.first)).int("total_ms", ms(time.Since(w.started))).
+		str("trace_id", rec.TraceID).end()
+}
+
+func usageJSON(u *record.Usage) []byte {
+	return object(nil).int("prompt_tokens", u.PromptTokens).int("completion_tokens", u.CompletionTokens).
+		int("total_tokens", u.TotalTokens).str("source", u.Source).end()
+}
+
+func ms(d time.Duration) int { return int(d.Milliseconds()) }
 
 // failed is the ending of a run whose provider failed for good. What it had said
 // by then is kept as a message that says so.
@@ -119,11 +109,9 @@ func (w *turn) broken(state run.State, status string, f *fault.Error) run.Ending
 		w.cfg.Logger.Warn("chat failed", "request_id", rec.ID, "trace_id", rec.TraceID, "code", f.Code,
 			"provider", w.last, "upstream_status", f.UpstreamStatus)
 	}
-	w.event("chat_failed", map[string]any{
-		"code": f.Code, "retryable": f.Retryable, "upstream_status": f.UpstreamStatus, "provider": w.last,
-		"attempts": rec.Attempt, "provider_calls": w.asked, "content_bytes": len(c.text),
-		"total_ms": time.Since(w.started).Milliseconds(),
-	})
+	w.event("chat_failed", object(nil).str("code", string(f.Code)).bool("retryable", f.Retryable).
+		int("upstream_status", f.UpstreamStatus).str("provider", w.last).int("attempts", rec.Attempt).
+		int("provider_calls", w.asked).int("content_bytes", len(c.text)).int("total_ms", ms(time.Since(w.started))).end())
 	end.Events = w.events
 	return end
 }
@@ -154,17 +142,13 @@ func (w *turn) estimate(c *collected) *record.Usage {
 	return u
 }
 
-func (w *turn) event(kind string, data map[string]any) {
+func (w *turn) event(kind string, data json.RawMessage) {
 	w.events = append(w.events, newEvent(kind, w.job.Record, data))
 }
 
-func newEvent(kind string, rec run.Record, data map[string]any) record.Event {
-	body, err := json.Marshal(data)
-	if err != nil { // ids, counts and times always marshal
-		body = json.RawMessage(`{}`)
-	}
+func newEvent(kind string, rec run.Record, data json.RawMessage) record.Event {
 	return record.Event{
 		ID: uuid.Must(uuid.NewV7()), Type: kind, TraceID: rec.TraceID, RunID: rec.ID,
-		SessionID: rec.SessionID, Owner: rec.Owner, Data: body,
+		SessionID: rec.SessionID, Owner: rec.Owner, Data: data,
 	}
 }

@@ -66,7 +66,7 @@ func (r *refusals) store(ctx context.Context) {
 	for who, n := range counts {
 		rec := last[who]
 		rec.SessionID = [16]byte{}
-		e := newEvent("rate_limited", rec, map[string]any{"endpoint": rec.Endpoint, "count": n})
+		e := newEvent("rate_limited", rec, object(nil).str("endpoint", rec.Endpoint).int("count", n).end())
 		e.RunID = [16]byte{}
 		events = append(events, e)
 	}

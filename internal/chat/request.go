@@ -3,7 +3,9 @@ package chat
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -23,6 +25,23 @@ type Request struct {
 	Params   map[string]json.RawMessage `json:"params,omitempty"` // under OpenAI's names
 	Metadata json.RawMessage            `json:"metadata,omitempty"`
 	Stream   bool                       `json:"stream"`
+}
+
+// stored is the request's JSON. Its raw members have been checked already.
+func (r *Request) stored() json.RawMessage {
+	o := make(object, 0, len(r.Content)+len(r.Metadata)+len(r.System)+256)
+	o = o.str("model", r.Model).bool("stream", r.Stream).raw("content", r.Content)
+	if r.System != "" {
+		o = o.str("system", r.System)
+	}
+	if len(r.Params) > 0 {
+		params := object(nil)
+		for _, name := range slices.Sorted(maps.Keys(r.Params)) {
+			params = params.raw(name, r.Params[name])
+		}
+		o = o.raw("params", params.end())
+	}
+	return o.raw("metadata", r.Metadata).end()
 }
 
 // Body is a parsed request with what identifies it beside its content.

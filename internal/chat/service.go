@@ -87,10 +87,7 @@ func (s *Service) Start(ctx context.Context, c Caller, b *Body) (Turn, error) {
 	if err != nil {
 		return Turn{}, err
 	}
-	claim, err := s.claim(c, b, key)
-	if err != nil {
-		return Turn{}, err
-	}
+	claim := s.claim(c, b, key)
 	res, err := s.engine.Claim(ctx, claim)
 	if err != nil {
 		return Turn{}, err
@@ -149,22 +146,18 @@ func validKey(k string) bool {
 	return true
 }
 
-func (s *Service) claim(c Caller, b *Body, key string) (run.Claim, error) {
+func (s *Service) claim(c Caller, b *Body, key string) run.Claim {
 	id := b.RequestID
 	if id == uuid.Nil {
 		id = uuid.Must(uuid.NewV7())
-	}
-	request, err := json.Marshal(b.Request)
-	if err != nil {
-		return run.Claim{}, fault.Wrap(err, api.InvalidJSON, "the request cannot be stored")
 	}
 	cl := run.Claim{
 		Record: run.Record{
 			ID: id, Kind: Kind, Endpoint: c.Endpoint, Principal: c.Principal.Key(), Owner: c.Principal.Owner(),
 			SessionID: b.SessionID, Key: key, Keyed: key != "", Fingerprint: Fingerprint(c.Endpoint, b),
-			TraceID: c.TraceID, Request: request,
+			TraceID: c.TraceID, Request: b.Request.stored(),
 		},
-		AnySession: c.Principal.Service(), HistoryBytes: s.cfg.HistoryTokens * bytesPerToken,
+		Parsed: &b.Request, AnySession: c.Principal.Service(), HistoryBytes: s.cfg.HistoryTokens * bytesPerToken,
 		GlobalLimit: s.cfg.AllPerMinute,
 	}
 	if !c.Principal.Service() {
@@ -180,10 +173,9 @@ func (s *Service) claim(c Caller, b *Body, key string) (run.Claim, error) {
 	if b.Content[0] == '[' {
 		cl.Message.Parts = b.Content
 	}
-	cl.Event = newEvent("chat_started", cl.Record, map[string]any{
-		"model": b.Model, "stream": b.Stream, "keyed": cl.Keyed, "content_bytes": len(b.Text),
-	})
-	return cl, nil
+	cl.Event = newEvent("chat_started", cl.Record, object(nil).str("model", b.Model).bool("stream", b.Stream).
+		bool("keyed", cl.Keyed).int("content_bytes", len(b.Text)).end())
+	return cl
 }
 
 // Load returns a run that the caller may read. Another's is as unknown as one

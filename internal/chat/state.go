@@ -61,9 +61,11 @@ func (s *Service) State(ctx context.Context, rec run.Record) (State, error) {
 	if msg.Model != "" {
 		st.Model = msg.Model
 	}
-	var d done
-	if rec.Result != nil && json.Unmarshal(rec.Result, &d) == nil {
-		st.FinishReason = d.FinishReason
+	var done struct {
+		FinishReason string `json:"finish_reason"`
+	}
+	if rec.Result != nil && json.Unmarshal(rec.Result, &done) == nil {
+		st.FinishReason = done.FinishReason
 	}
 	return st, nil
 }

@@ -74,7 +74,9 @@ type turn struct {
 // an end from outside.
 func (t *Turns) Work(ctx context.Context, job *run.Job) run.Ending {
 	w := t.turn(job)
-	if err := json.Unmarshal(job.Record.Request, &w.req); err != nil {
+	if parsed, ok := job.Parsed.(*Request); ok {
+		w.req = *parsed
+	} else if err := json.Unmarshal(job.Record.Request, &w.req); err != nil {
 		return w.failed(fault.Wrap(err, api.Internal, "the stored request cannot be read"))
 	}
 	w.prompt = w.messages(job.History)
@@ -174,15 +176,12 @@ func (w *turn) append(k run.Kind, data []byte) error {
 func (w *turn) note(r Retry) {
 	w.cfg.Logger.Info("provider retried", "request_id", w.job.Record.ID, "trace_id", w.job.Record.TraceID,
 		"provider", r.Provider, "code", r.Code, "upstream_status", r.UpstreamStatus, "next", r.Next, "wait", r.Wait)
-	w.event("provider_retry", map[string]any{
-		"provider": r.Provider, "code": r.Code, "upstream_status": r.UpstreamStatus,
-		"next": r.Next, "wait_ms": r.Wait.Milliseconds(), "call": r.Call,
-	})
+	w.event("provider_retry", object(nil).str("provider", r.Provider).str("code", string(r.Code)).
+		int("upstream_status", r.UpstreamStatus).str("next", r.Next).int("wait_ms", ms(r.Wait)).int("call", r.Call).end())
 }
 
 // retried records an answer that broke off and was begun anew.
 func (w *turn) retried(f *fault.Error) {
-	w.event("provider_retry", map[string]any{
-		"provider": w.last, "code": f.Code, "upstream_status": f.UpstreamStatus, "attempt": w.job.Record.Attempt,
-	})
+	w.event("provider_retry", object(nil).str("provider", w.last).str("code", string(f.Code)).
+		int("upstream_status", f.UpstreamStatus).int("attempt", w.job.Record.Attempt).end())
 }
