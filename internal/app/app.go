@@ -142,6 +142,7 @@ func (a *App) serve(ctx context.Context) error {
 	group.Go(func() error { return a.engine.Run(parts) })
 	group.Go(func() error { return a.chats.Run(parts) })
 	group.Go(func() error { return a.reloadLoop(parts) })
+	group.Go(func() error { return collectLoop(parts) })
 	group.Go(func() error {
 		err := a.serveHTTP(server, ln)
 		if errors.Is(err, http.ErrServerClosed) {
