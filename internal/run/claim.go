@@ -12,12 +12,10 @@ import (
 // storage: then it is not known whether the run was accepted, and a retry with
 // the same key finds out.
 func (e *Engine) Claim(ctx context.Context, c Claim) (ClaimResult, error) {
-	e.mu.Lock()
-	draining := e.draining
-	e.mu.Unlock()
-	if draining {
+	if !e.letIn() {
 		return ClaimResult{}, fault.New(api.ServerDraining, "the server is shutting down")
 	}
+	defer e.letOut()
 	ctx, done := context.WithTimeout(ctx, e.cfg.ClaimWait)
 	defer done()
 	c.Node, c.Lease = e.cfg.Node, e.cfg.Lease
@@ -28,6 +26,26 @@ func (e *Engine) Claim(ctx context.Context, c Claim) (ClaimResult, error) {
 	return res, nil
 }
 
+// letIn counts a claim that is on its way: a drain waits for the run that it may
+// become. It tells whether claims are taken at all.
+func (e *Engine) letIn() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.draining {
+		return false
+	}
+	e.claiming++
+	return true
+}
+
+// letOut takes the claim's place off again: by now it is a job, or never will be.
+func (e *Engine) letOut() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.claiming--
+	e.closeIdle()
+}
+
 // claimBatch commits a batch and starts what it claimed.
 func (e *Engine) claimBatch(ctx context.Context, batch []Claim) ([]ClaimResult, error) {
 	ctx, done := context.WithTimeout(ctx, e.cfg.ClaimWait)
@@ -36,9 +54,9 @@ func (e *Engine) claimBatch(ctx context.Context, batch []Claim) ([]ClaimResult, 
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range results {
+	for i, r := range results {
 		if r.Outcome == Claimed {
-			e.start(&Job{Record: r.Run, History: r.History}, "")
+			e.start(&Job{Record: r.Run, History: r.History, Parsed: batch[i].Parsed}, "")
 		}
 	}
 	return results, nil

@@ -2,6 +2,8 @@ package run
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/agentedge/agentedge/api"
@@ -16,13 +18,14 @@ func (e *Engine) Refuse() {
 		return
 	}
 	e.draining = true
-	if len(e.jobs) == 0 {
-		e.closeIdle()
-	}
+	e.closeIdle()
 }
 
-// closeIdle says that a draining engine has nothing left. The lock is held.
+// closeIdle says so when a draining engine has nothing left. The lock is held.
 func (e *Engine) closeIdle() {
+	if !e.draining || e.claiming > 0 || len(e.jobs) > 0 {
+		return
+	}
 	select {
 	case <-e.idle:
 	default:
@@ -36,6 +39,7 @@ func (e *Engine) closeIdle() {
 // flushWait more.
 func (e *Engine) Drain(ctx context.Context, flushWait time.Duration) {
 	e.Refuse()
+	defer e.sendAway()
 	select {
 	case <-e.idle:
 		return
@@ -49,6 +53,20 @@ func (e *Engine) Drain(ctx context.Context, flushWait time.Duration) {
 	case <-ctx.Done():
 		e.log.Warn("runs left behind by the drain", "runs", e.Held())
 	}
+}
+
+// sendAway ends the responses of those who read other nodes' runs here.
+func (e *Engine) sendAway() {
+	e.mu.Lock()
+	mirrors := slices.Collect(maps.Values(e.mirrors))
+	e.mu.Unlock()
+	for _, m := range mirrors {
+		m.log.breakOff(goingAway())
+	}
+}
+
+func goingAway() *fault.Error {
+	return fault.New(api.ServerDraining, "the server is shutting down; resume this stream")
 }
 
 func (e *Engine) giveUp(ctx context.Context) {
@@ -75,6 +93,6 @@ func (e *Engine) giveUp(ctx context.Context) {
 		e.log.Warn("leases not released", "runs", len(holds), "error", err)
 	}
 	for _, j := range keyed {
-		j.log.breakOff(fault.New(api.ServerDraining, "the server is shutting down; resume this stream"))
+		j.log.seal(fault.New(api.ServerDraining, "the server is shutting down; resume this stream"))
 	}
 }

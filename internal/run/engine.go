@@ -26,6 +26,7 @@ type Config struct {
 	Poll        time.Duration // cancels and tails, 250 ms
 	StoreAway   time.Duration // how long readers wait for a store that is away, 30 s
 	ClaimWait   time.Duration // how long a claim may take, 5 s
+	Writers     int           // batches of claims, and of ends, that are written at once, 2
 	Logger      *slog.Logger
 }
 
@@ -44,6 +45,9 @@ func (c Config) withDefaults() Config {
 	def(&c.ClaimWait, 5*time.Second)
 	if c.MaxAttempts == 0 {
 		c.MaxAttempts = 3
+	}
+	if c.Writers == 0 {
+		c.Writers = 2
 	}
 	if c.FlushBytes == 0 {
 		c.FlushBytes = 4 << 10
@@ -98,6 +102,7 @@ type Engine struct {
 	base     context.Context // parent of all jobs; nil until Run
 	jobs     map[uuid.UUID]*Job
 	mirrors  map[uuid.UUID]*mirror
+	claiming int // claims let in whose outcome is open
 	draining bool
 	idle     chan struct{} // closed when draining and no job is left
 	working  sync.WaitGroup
@@ -130,7 +135,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 	var services sync.WaitGroup
 	serve := func(f func(context.Context)) { services.Go(func() { f(ctx) }) }
-	for range 2 {
+	for range e.cfg.Writers {
 		serve(e.claims.serve)
 		serve(e.finishes.serve)
 	}
@@ -143,7 +148,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	serve(e.presenceLoop)
 	serve(e.hintLoop)
 	<-ctx.Done()
-	stop(errStopped)
+	e.mu.Lock()
+	stop(errStopped) // under the lock: no job is begun once it is over
+	e.mu.Unlock()
 	services.Wait()
 	e.working.Wait()
 	return nil
@@ -206,7 +213,7 @@ func (e *Engine) Cancel(ctx context.Context, id uuid.UUID) (Record, error) {
 	switch {
 	case j != nil:
 		j.cancel(ErrCancelled)
-	case rec.Lapsed:
+	case rec.Lapsed && e.handlers[rec.Kind] != nil:
 		e.takeOver(ctx, Hold{Run: id, Attempt: rec.Attempt})
 	}
 	return rec, nil

@@ -348,3 +348,29 @@ func TestCallerLeavesItsClaim(t *testing.T) {
 		w.state(c.ID, Completed)
 	})
 }
+
+// TestParsed: what a claim carries reaches its own job, and no later one.
+func TestParsed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.node("a"), w.node("b")
+		parsed := make(chan any, 1)
+		look := func(_ context.Context, j *Job) *Ending {
+			parsed <- j.Parsed
+			return nil
+		}
+		c := request("k")
+		c.Parsed = "as asked"
+		a.acts <- look
+		if res, err := a.Claim(t.Context(), c); err != nil || res.Outcome != Claimed {
+			t.Fatal(err)
+		}
+		if got := <-parsed; got != "as asked" {
+			t.Errorf("the claim's job got %v", got)
+		}
+		a.crash()
+		b.acts <- look
+		if got := <-parsed; got != nil {
+			t.Errorf("a later attempt got %v", got)
+		}
+	})
+}

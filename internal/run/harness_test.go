@@ -80,6 +80,14 @@ func (s *stage) say(words ...string) {
 	}
 }
 
+// stoppedBy wants to know why the last Work was stopped.
+func (n *node) stoppedBy(want error) {
+	n.t.Helper()
+	if got, _ := n.cause.Load().(error); !errors.Is(got, want) {
+		n.t.Errorf("stopped by %v, want %v", got, want)
+	}
+}
+
 // restart begins the next attempt; the error goes to the channel.
 func (s *stage) restart() <-chan error {
 	result := make(chan error, 1)
@@ -351,5 +359,20 @@ func (w *world) end(id uuid.UUID, text string) {
 	}})
 	if err != nil || !done[0] {
 		w.t.Fatalf("not ended: %v, %v", done, err)
+	}
+}
+
+// fill appends until the log takes no more.
+func fill(full chan<- error) act {
+	return func(_ context.Context, j *Job) *Ending {
+		word := make([]byte, 1<<20)
+		for range 2 * maxLogBytes / len(word) {
+			if err := j.Append(kindText, word); err != nil {
+				full <- err
+				return nil
+			}
+		}
+		full <- nil
+		return nil
 	}
 }

@@ -15,6 +15,7 @@ import (
 type Job struct {
 	Record    Record           // as it was claimed or taken over
 	History   []record.Message // what its first claim saw of its session
+	Parsed    any              // what its claim carried for the handler, nil once it was taken over
 	TakenOver bool             // an earlier attempt was somebody else's
 
 	e       *Engine
@@ -116,6 +117,9 @@ func (j *Job) lostIf(lost bool) error {
 func (e *Engine) start(j *Job, why api.Code) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.base.Err() != nil {
+		return // as a crash would: the lease lapses
+	}
 	j.e, j.attempt = e, j.Record.Attempt
 	j.handler = e.handlers[j.Record.Kind]
 	j.ctx, j.cancel = context.WithCancelCause(e.base)
@@ -152,8 +156,19 @@ func (e *Engine) work(j *Job, why api.Code) {
 	}
 }
 
-// abandon cancels a run without readers here or on any other node.
+// abandon cancels a run without readers here or on any other node. It comes from
+// a timer: while the job is held its work is awaited, and then this is too.
 func (e *Engine) abandon(j *Job) {
+	e.mu.Lock()
+	held := e.jobs[j.Record.ID] == j
+	if held {
+		e.working.Add(1)
+	}
+	e.mu.Unlock()
+	if !held {
+		return
+	}
+	defer e.working.Done()
 	if j.ctx.Err() != nil || j.log.readerCount() > 0 {
 		return
 	}
@@ -235,9 +250,7 @@ func (e *Engine) forget(j *Job) {
 	if e.jobs[j.Record.ID] == j {
 		delete(e.jobs, j.Record.ID)
 	}
-	if e.draining && len(e.jobs) == 0 {
-		e.closeIdle()
-	}
+	e.closeIdle()
 }
 
 // lose gives a run up to the newer attempt that another node has; the readers

@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -89,8 +88,8 @@ func TestFencing(t *testing.T) {
 				reader = reopen(t, a, reader)
 				a.heal()
 				pass(6 * time.Second)
-				if cause := a.cause.Load(); !finished && !errors.Is(cause.(error), errLost) {
-					t.Errorf("the old holder was stopped by %v", cause)
+				if !finished {
+					a.stoppedBy(errLost)
 				}
 				if a.Held() != 0 || b.Held() != 1 {
 					t.Errorf("held %d and %d", a.Held(), b.Held())
@@ -123,6 +122,92 @@ func reopen(t *testing.T, n *node, c *client) *client {
 	next := n.tail(c.r.log.id, Position{last.Attempt, last.Seq})
 	next.frames = c.frames
 	return next
+}
+
+// TestFlushFindsOut: the next write tells a holder that it has lost a run; it
+// need not wait for the next renewal.
+func TestFlushFindsOut(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.node("a")
+		r := a.claim("k")
+		w.steal(r.ID, "thief")
+		a.say("zombie's")
+		pass(300 * time.Millisecond)
+		a.stoppedBy(errLost)
+		if got := w.stored(r.ID); got != "" {
+			t.Errorf("stored %q", got)
+		}
+	})
+}
+
+// TestLostBeforeItsEndIsStored: a node that cannot finish a run and hears that
+// the run is another's lets go of it.
+func TestLostBeforeItsEndIsStored(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.node("a")
+		r := a.claim("k")
+		reader := a.tail(r.ID, Position{})
+		a.store.always("FinishMany", trouble{before: errAway})
+		a.finish()
+		pass(time.Second)
+		w.steal(r.ID, "thief")
+		pass(6 * time.Second)
+		if a.Held() != 0 {
+			t.Error("a lost run is still held")
+		}
+		w.end(r.ID, "thief's")
+		if got := reader.wait(t).String(); got != "2-1 thief's|2-2 Done:done" {
+			t.Errorf("read %q", got)
+		}
+	})
+}
+
+// TestTakerServesAtOnce: readers that tail a run on the node that takes it over
+// are the new holder's own.
+func TestTakerServesAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.node("a"), w.node("b")
+		r := a.claim("k")
+		reader := b.tail(r.ID, Position{})
+		a.say("old")
+		pass(time.Second)
+		a.crash()
+		w.takenAt(r.ID, 2)
+		before := b.store.calls("Tails")
+		b.say("new")
+		synctest.Wait()
+		reader.want(t, "1-1 old|2-1 new", false)
+		pass(time.Second)
+		if n := b.store.calls("Tails") - before; n != 0 {
+			t.Errorf("the holder read its own run from the store %d times", n)
+		}
+	})
+}
+
+// TestOneLapseAndTheNext: a lease that was renewed and lapsed again between two
+// looks has not been lapsed all the time.
+func TestOneLapseAndTheNext(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.node("a"), w.node("b")
+		r := a.claim("k")
+		a.crash()
+		b.store.always("Lapsed", trouble{before: errAway}) // its own loop sees nothing
+		pass(20 * time.Second)
+		b.store.always("Lapsed", trouble{})
+		now := time.Now()
+		seen := b.sweep(t.Context(), now, nil)
+		w.mem.mu.Lock()
+		w.mem.runs[r.ID].until = w.mem.now().Add(-time.Second)
+		w.mem.mu.Unlock()
+		seen = b.sweep(t.Context(), now.Add(15*time.Second), seen)
+		if got := w.load(r.ID).Attempt; got != 1 {
+			t.Fatal("taken over in the second lapse for having seen the first")
+		}
+		b.sweep(t.Context(), now.Add(30*time.Second), seen)
+		if got := w.load(r.ID).Attempt; got != 2 {
+			t.Errorf("attempt %d after a whole lease of the second lapse", got)
+		}
+	})
 }
 
 // TestRegained: a node that lost a run to another may get it back while its old

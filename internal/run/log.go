@@ -74,6 +74,7 @@ type Log struct {
 	parts   []*part // in order of attempt
 	bytes   int
 	over    bool         // the terminal frame is in
+	sealed  bool         // this node gave the run up: it appends nothing more
 	broken  *fault.Error // why readers cannot be served at present, nil if they can
 	readers map[*Reader]struct{}
 	left    func() // called without the lock when the last reader has gone
@@ -100,7 +101,7 @@ func (l *Log) begin(attempt int) {
 func (l *Log) Append(k Kind, data []byte) (unstored int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over {
+	if l.over || l.sealed && !k.Terminal() {
 		return 0, errOver
 	}
 	if l.bytes+len(data) > maxLogBytes && !k.Terminal() {
@@ -218,6 +219,15 @@ func (l *Log) breakOff(why *fault.Error) {
 	}
 	l.broken = why
 	l.wake()
+}
+
+// seal is breakOff for a run that this node has given up: a handler that has not
+// noticed yet must not take back what readers were told.
+func (l *Log) seal(why *fault.Error) {
+	l.mu.Lock()
+	l.sealed = true
+	l.mu.Unlock()
+	l.breakOff(why)
 }
 
 // wake tells every reader to look again. The lock is held.

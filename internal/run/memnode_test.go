@@ -29,6 +29,7 @@ type trouble struct {
 	hold   <-chan struct{} // the effect waits for this
 	late   <-chan struct{} // the effect is there, its answer waits for this
 	delay  time.Duration   // before the effect
+	deaf   <-chan struct{} // the effect is there, and the call waits for this whatever its context says
 }
 
 // Node makes another node's handle.
@@ -102,6 +103,9 @@ func (n *MemNode) call(ctx context.Context, method string, effect func(m *Mem) e
 	}
 	if err := until(ctx, t.late); err != nil {
 		return err
+	}
+	if t.deaf != nil {
+		<-t.deaf
 	}
 	return t.after
 }

@@ -66,6 +66,7 @@ type Record struct {
 // transaction, or nothing is.
 type Claim struct {
 	Record            // ID, Kind, Endpoint, Principal, Owner, SessionID, Key, Fingerprint, Node, TraceID, Request
+	Parsed       any  // handed to the run's first Job as it is; stores ignore it
 	NewSession   bool // SessionID was made for this claim and cannot exist yet
 	AnySession   bool // the caller may use anyone's session (service role); the rows then take the session's owner
 	Lease        time.Duration

@@ -71,7 +71,7 @@ func (e *Engine) holdsRun(h Hold) bool {
 // closes it where that is not allowed.
 func (e *Engine) takeOver(ctx context.Context, hold Hold) {
 	e.mu.Lock()
-	stopped := e.draining || e.base == nil
+	stopped := e.draining || e.base == nil || e.base.Err() != nil
 	e.mu.Unlock()
 	if stopped {
 		return

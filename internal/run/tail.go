@@ -14,7 +14,7 @@ import (
 // from the store for the readers here.
 type mirror struct {
 	id    uuid.UUID
-	keyed bool
+	kept  bool // it goes on without readers: nobody need know of those here
 	log   *Log
 	since time.Time // the store has not answered since; zero: it has
 }
@@ -28,8 +28,8 @@ func (e *Engine) openMirror(ctx context.Context, rec Record, at Position) (*Read
 		}
 		return log.Reader(at), nil
 	}
-	if !rec.Keyed {
-		if err := e.store.TouchReaders(ctx, []uuid.UUID{rec.ID}, e.cfg.Grace); err != nil {
+	if !e.kept(rec) {
+		if err := e.store.TouchReaders(ctx, []uuid.UUID{rec.ID}, e.present()); err != nil {
 			return nil, err
 		}
 	}
@@ -46,10 +46,16 @@ func (e *Engine) openMirror(ctx context.Context, rec Record, at Position) (*Read
 	return m.log.Reader(at), nil
 }
 
+// kept tells whether a run goes on when nobody reads it.
+func (e *Engine) kept(rec Record) bool {
+	h := e.handlers[rec.Kind]
+	return h != nil && h.Keep(rec)
+}
+
 // addMirror registers a log with the tailer until its last reader has gone. The
 // lock is held.
 func (e *Engine) addMirror(rec Record, log *Log) *mirror {
-	m := &mirror{id: rec.ID, keyed: rec.Keyed, log: log}
+	m := &mirror{id: rec.ID, kept: e.kept(rec), log: log}
 	e.mirrors[rec.ID] = m
 	log.onLeft(func() { e.dropMirror(m) })
 	return m
@@ -205,13 +211,18 @@ func (e *Engine) tailsFailed(mirrors []*mirror, err error) {
 	}
 }
 
-// presenceLoop tells the holders of key-less runs that somebody reads here.
+// present is how long a word about readers holds: they may leave right before
+// the next word is due, and have their grace from then.
+func (e *Engine) present() time.Duration { return e.cfg.Grace + e.cfg.Grace/3 }
+
+// presenceLoop tells the holders of runs that end without readers that somebody
+// reads here.
 func (e *Engine) presenceLoop(ctx context.Context) {
 	every(ctx, e.cfg.Grace/3, func(ctx context.Context) {
 		e.mu.Lock()
 		var ids []uuid.UUID
 		for id, m := range e.mirrors {
-			if !m.keyed {
+			if !m.kept {
 				ids = append(ids, id)
 			}
 		}
@@ -219,7 +230,7 @@ func (e *Engine) presenceLoop(ctx context.Context) {
 		if len(ids) == 0 {
 			return
 		}
-		if err := e.store.TouchReaders(ctx, ids, e.cfg.Grace); err != nil {
+		if err := e.store.TouchReaders(ctx, ids, e.present()); err != nil {
 			e.log.Debug("readers not noted", "error", err)
 		}
 	})

@@ -9,34 +9,41 @@ import (
 const maxFlush = 512
 
 // flushLoop stores what runs have produced: every FlushEvery, and at once when a
-// run has FlushBytes waiting.
+// run has FlushBytes waiting. While the store fails, only the ticks try it: a
+// busy run would else send all it has with every frame.
 func (e *Engine) flushLoop(ctx context.Context) {
 	t := time.NewTicker(e.cfg.FlushEvery)
 	defer t.Stop()
+	dirty := e.dirty
 	for {
+		var ok bool
 		select {
 		case <-t.C:
-			e.flush(ctx, 1)
-		case <-e.dirty:
-			e.flush(ctx, e.cfg.FlushBytes)
+			ok = e.flush(ctx, 1)
+		case <-dirty:
+			ok = e.flush(ctx, e.cfg.FlushBytes)
 		case <-ctx.Done():
 			return
+		}
+		if dirty = e.dirty; !ok {
+			dirty = nil
 		}
 	}
 }
 
 // flush stores the logs that have at least min bytes unstored. A failure leaves
 // them unstored; the next flush sends more, and the store keeps the longer.
-func (e *Engine) flush(ctx context.Context, min int) {
+func (e *Engine) flush(ctx context.Context, min int) (ok bool) {
 	jobs := e.unflushed(min)
-	for len(jobs) > 0 && ctx.Err() == nil {
+	for ok = true; len(jobs) > 0 && ctx.Err() == nil; {
 		n := len(jobs)
 		if n > maxFlush {
 			n = maxFlush
 		}
-		e.flushSome(ctx, jobs[:n])
+		ok = e.flushSome(ctx, jobs[:n]) && ok
 		jobs = jobs[n:]
 	}
+	return ok
 }
 
 func (e *Engine) unflushed(min int) []*Job {
@@ -51,7 +58,7 @@ func (e *Engine) unflushed(min int) []*Job {
 	return jobs
 }
 
-func (e *Engine) flushSome(ctx context.Context, jobs []*Job) {
+func (e *Engine) flushSome(ctx context.Context, jobs []*Job) (ok bool) {
 	segments := make([]Segment, 0, len(jobs))
 	from := make([]*Log, 0, len(jobs))
 	for _, j := range jobs {
@@ -60,20 +67,21 @@ func (e *Engine) flushSome(ctx context.Context, jobs []*Job) {
 		}
 	}
 	if len(segments) == 0 {
-		return
+		return true
 	}
 	ctx, done := context.WithTimeout(ctx, e.cfg.ClaimWait)
 	defer done()
 	lost, err := e.store.AppendMany(ctx, segments)
 	if err != nil {
 		e.log.Warn("segments not stored yet", "runs", len(segments), "error", err)
-		return
+		return false
 	}
 	e.lost(lost)
 	for i, l := range from {
 		l.stored(segments[i])
 	}
 	signal(e.hint)
+	return true
 }
 
 // waiting is the bytes of the newest attempt that are not known to be stored.
