@@ -95,6 +95,14 @@ func (t *Turns) Close(job *run.Job, why api.Code) run.Ending {
 		fault.New(api.Interrupted, "the node that worked on this was lost before the answer was whole"))
 }
 
+// Fail makes the ending of a run whose handler broke down, or whose rows the store
+// will not take.
+func (t *Turns) Fail(job *run.Job) run.Ending {
+	rec := job.Record
+	data := errorData(fault.New(api.Internal, "internal error"), rec.ID, rec.TraceID)
+	return run.Ending{State: run.Failed, Kind: run.Error, Data: data, Error: data, FreeKey: true}
+}
+
 func (w *turn) broken(state run.State, status string, f *fault.Error) run.Ending {
 	rec := w.job.Record
 	c := collect(func(yield func(run.Frame)) { w.job.Frames(0, yield) })

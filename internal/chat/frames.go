@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -151,8 +152,18 @@ func errorData(err *fault.Error, id uuid.UUID, trace string) []byte {
 	return data
 }
 
-// modelOf is the model that a run's request names.
+// modelOf is the model that a run's request names. It is the first member of the
+// stored object, and stays it in jsonb, which orders names by length.
 func modelOf(rec run.Record) string {
+	dec := json.NewDecoder(bytes.NewReader(rec.Request))
+	var key, value json.Token
+	if _, err := dec.Token(); err == nil {
+		key, _ = dec.Token()
+		value, _ = dec.Token()
+	}
+	if model, ok := value.(string); ok && key == "model" {
+		return model
+	}
 	var req struct {
 		Model string `json:"model"`
 	}

@@ -89,6 +89,9 @@ func (s *Service) Start(ctx context.Context, c Caller, b *Body) (Turn, error) {
 	}
 	claim := s.claim(c, b, key)
 	res, err := s.engine.Claim(ctx, claim)
+	if err == nil && res.Outcome == run.IDTaken && s.isRetry(ctx, &claim) {
+		res, err = s.engine.Claim(ctx, claim)
+	}
 	if err != nil {
 		return Turn{}, err
 	}
@@ -109,6 +112,20 @@ func (s *Service) Start(ctx context.Context, c Caller, b *Body) (Turn, error) {
 		return turn, f
 	}
 	return turn, fault.New(api.Internal, "internal error")
+}
+
+// isRetry tells whether a request_id is taken by the caller's own earlier run of
+// the same request, which failed and may be tried again. An id names one run, so
+// the retry gets a new one.
+func (s *Service) isRetry(ctx context.Context, c *run.Claim) bool {
+	rec, err := s.engine.Load(ctx, c.ID)
+	if err != nil || rec.Principal != c.Principal || rec.Key != "" || !rec.State.Terminal() ||
+		!bytes.Equal(rec.Fingerprint, c.Fingerprint) {
+		return false
+	}
+	c.ID, c.OwnID = uuid.Must(uuid.NewV7()), false
+	c.Message.RunID, c.Event.RunID = c.ID, c.ID
+	return true
 }
 
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
@@ -157,7 +174,7 @@ func (s *Service) claim(c Caller, b *Body, key string) run.Claim {
 			SessionID: b.SessionID, Key: key, Keyed: key != "", Fingerprint: Fingerprint(c.Endpoint, b),
 			TraceID: c.TraceID, Request: b.Request.stored(),
 		},
-		Parsed: &b.Request, AnySession: c.Principal.Service(), HistoryBytes: s.cfg.HistoryTokens * bytesPerToken,
+		Parsed: &b.Request, OwnID: b.RequestID != uuid.Nil, AnySession: c.Principal.Service(), HistoryBytes: s.cfg.HistoryTokens * bytesPerToken,
 		GlobalLimit: s.cfg.AllPerMinute,
 	}
 	if !c.Principal.Service() {

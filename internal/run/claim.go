@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 
 	"github.com/agentedge/agentedge/api"
 	"github.com/agentedge/agentedge/internal/fault"
@@ -20,11 +21,17 @@ func (e *Engine) Claim(ctx context.Context, c Claim) (ClaimResult, error) {
 	defer done()
 	c.Node, c.Lease = e.cfg.Node, e.cfg.Lease
 	res, err := e.claims.call(ctx, c)
+	if err == nil && res.Outcome == IDTaken && !c.OwnID {
+		err = errCommitted
+	}
 	if err != nil {
 		return ClaimResult{}, fault.Wrap(err, api.StorageUnavailable, "the store is not available")
 	}
 	return res, nil
 }
+
+// errCommitted says that a claim made again after an unknown outcome met itself.
+var errCommitted = errors.New("claimed before, outcome not known then")
 
 // letIn counts a claim that is on its way: a drain waits for the run that it may
 // become. It tells whether claims are taken at all.
@@ -52,6 +59,7 @@ func (e *Engine) claimBatch(ctx context.Context, batch []Claim) ([]ClaimResult, 
 	defer done()
 	results, err := e.store.ClaimMany(ctx, batch)
 	if err != nil {
+		e.doubt(batch)
 		return nil, err
 	}
 	for i, r := range results {
@@ -60,4 +68,49 @@ func (e *Engine) claimBatch(ctx context.Context, batch []Claim) ([]ClaimResult, 
 		}
 	}
 	return results, nil
+}
+
+// maxDoubts bounds the claims that are remembered while the store is away; what
+// is beyond lapses by itself, later.
+const maxDoubts = 4096
+
+// doubt remembers claims that may have been committed all the same.
+func (e *Engine) doubt(batch []Claim) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range batch {
+		if len(e.doubts) < maxDoubts {
+			e.doubts[c.ID] = true
+		}
+	}
+}
+
+// settle releases the runs of such claims: if there are any, somebody takes them
+// over at once, and those who joined them need not wait for a lease to lapse.
+func (e *Engine) settle(ctx context.Context) {
+	e.mu.Lock()
+	var holds []Hold
+	for id := range e.doubts {
+		if e.jobs[id] == nil {
+			holds = append(holds, Hold{Run: id, Attempt: 1})
+		}
+	}
+	e.mu.Unlock()
+	if len(holds) > 0 {
+		ctx, done := context.WithTimeout(ctx, e.cfg.ClaimWait)
+		defer done()
+		if err := e.store.Release(ctx, e.cfg.Node, holds); err != nil {
+			return
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, h := range holds {
+		delete(e.doubts, h.Run)
+	}
+	for id := range e.doubts {
+		if e.jobs[id] != nil {
+			delete(e.doubts, id)
+		}
+	}
 }

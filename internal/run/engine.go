@@ -68,6 +68,9 @@ type Handler interface {
 	// Close makes the ending of a run that nobody will work on again, from the
 	// frames that were stored: api.Interrupted or api.Cancelled.
 	Close(job *Job, why api.Code) Ending
+	// Fail makes the ending of a run that the edge itself cannot bring to a good
+	// one: no more than its terminal frame.
+	Fail(job *Job) Ending
 	// Keep tells whether a run goes on when nobody reads it.
 	Keep(r Record) bool
 }
@@ -102,7 +105,8 @@ type Engine struct {
 	base     context.Context // parent of all jobs; nil until Run
 	jobs     map[uuid.UUID]*Job
 	mirrors  map[uuid.UUID]*mirror
-	claiming int // claims let in whose outcome is open
+	claiming int                // claims let in whose outcome is open
+	doubts   map[uuid.UUID]bool // runs whose claim may have been committed, or not
 	draining bool
 	idle     chan struct{} // closed when draining and no job is left
 	working  sync.WaitGroup
@@ -114,7 +118,7 @@ func NewEngine(cfg Config, store Store, handlers map[string]Handler) *Engine {
 	e := &Engine{
 		cfg: cfg, store: store, handlers: handlers, log: cfg.Logger,
 		dirty: make(chan struct{}, 1), pull: make(chan struct{}, 1), hint: make(chan struct{}, 1),
-		jobs: map[uuid.UUID]*Job{}, mirrors: map[uuid.UUID]*mirror{}, idle: make(chan struct{}),
+		jobs: map[uuid.UUID]*Job{}, mirrors: map[uuid.UUID]*mirror{}, doubts: map[uuid.UUID]bool{}, idle: make(chan struct{}),
 	}
 	e.claims = newGroup(128, e.claimBatch)
 	e.finishes = newGroup(128, e.finishBatch)

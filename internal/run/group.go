@@ -1,6 +1,9 @@
 package run
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // group commits what many callers ask for together: while one batch is being
 // written the next one gathers, so there is no linger and a lone caller waits
@@ -74,11 +77,29 @@ func (g *group[T, R]) write(ctx context.Context, batch []ask[T, R]) {
 		values[i] = batch[i].value
 	}
 	results, err := g.do(ctx, values)
+	ctx, done := context.WithTimeout(ctx, aloneWait)
+	defer done()
 	for i := range batch {
 		var a answer[R]
-		if a.err = err; err == nil {
+		switch {
+		case err == nil:
 			a.value = results[i]
+		case len(batch) > 1:
+			a = g.alone(ctx, values[i:i+1]) // one that cannot be stored must not fail the others
+		default:
+			a.err = err
 		}
 		batch[i].reply <- a
 	}
+}
+
+// aloneWait bounds how long the parts of a batch that failed are tried one by one.
+const aloneWait = 5 * time.Second
+
+func (g *group[T, R]) alone(ctx context.Context, one []T) (a answer[R]) {
+	results, err := g.do(ctx, one)
+	if a.err = err; err == nil {
+		a.value = results[0]
+	}
+	return a
 }

@@ -66,17 +66,19 @@ func TestGroup(t *testing.T) {
 				t.Errorf("a caller that left: %v", got.err)
 			}
 		}
-		for _, err := range []error{nil, errBad, nil} {
+		for _, err := range []error{nil, errBad, nil, errBad, nil, nil} {
 			b.release <- err
 			synctest.Wait()
 		}
-		want := [][]int{{1}, {2, 3, 4}, {5, 6}} // the first goes alone, no batch is above 3
+		// The first goes alone, no batch is above 3, and of one that failed each is
+		// tried by itself.
+		want := [][]int{{1}, {2, 3, 4}, {2}, {3}, {4}, {5, 6}}
 		if !slices.EqualFunc(b.batches, want, slices.Equal) {
 			t.Errorf("batches %v, want %v", b.batches, want)
 		}
 		for v, c := range asked {
 			got := <-c
-			if bad := v == 2 || v == 3; bad != errors.Is(got.err, errBad) || !bad && got.value != 10*v {
+			if bad := v == 3; bad != errors.Is(got.err, errBad) || !bad && got.value != 10*v {
 				t.Errorf("%d: %d, %v", v, got.value, got.err)
 			}
 		}

@@ -61,6 +61,10 @@ func (s *stage) Close(j *Job, why api.Code) Ending {
 	return broken(j, map[api.Code]State{api.Interrupted: Interrupted, api.Cancelled: Cancelled}[why], why)
 }
 
+func (s *stage) Fail(*Job) Ending {
+	return Ending{State: Failed, Kind: Error, Data: []byte("broken down"), FreeKey: true}
+}
+
 func (s *stage) Keep(r Record) bool {
 	if s.keep != nil {
 		return s.keep(r)

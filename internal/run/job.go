@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"runtime/debug"
 	"time"
 
 	"github.com/agentedge/agentedge/api"
@@ -64,43 +65,75 @@ func (j *Job) Attempt() int {
 func (j *Job) Frames(attempt int, yield func(Frame)) { j.log.Frames(attempt, yield) }
 
 // Restart begins the next attempt in the same response: readers drop what they
-// have. It returns ErrTried when there is none left.
+// have. It waits for a store that is away as long as readers do, and returns
+// ErrTried when there is no attempt left.
 func (j *Job) Restart(ctx context.Context) error {
 	if j.Record.Tries >= j.e.cfg.MaxAttempts {
 		return ErrTried
 	}
-	hold := Hold{Run: j.Record.ID, Attempt: j.Attempt()}
-	if s := j.log.unstored(); s != nil {
-		if lost, err := j.e.store.AppendMany(ctx, []Segment{*s}); err != nil || len(lost) > 0 {
-			return errors.Join(err, j.lostIf(len(lost) > 0))
+	// While the store may have the next attempt and the job does not know it, a
+	// flush or a renewal of the old one that is refused is no loss of the run.
+	j.setMoving(true)
+	defer j.setMoving(false)
+	started, wait := time.Now(), 50*time.Millisecond
+	for tried := false; ; tried = true {
+		err := j.restart(ctx, tried)
+		if err == nil || errors.Is(err, errLost) || ctx.Err() != nil || time.Since(started) > j.e.cfg.StoreAway {
+			return err
 		}
-		j.log.stored(*s)
+		pause(ctx, j.e.base, wait)
+		wait = min(2*wait, time.Second)
 	}
-	ok, err := j.nextAttempt(ctx, hold)
+}
+
+func (j *Job) setMoving(moving bool) {
+	j.e.mu.Lock()
+	defer j.e.mu.Unlock()
+	j.moving = moving
+}
+
+// restart is one try; tried tells that the outcome of an earlier one is not known.
+func (j *Job) restart(ctx context.Context, tried bool) error {
+	ctx, done := context.WithTimeout(ctx, j.e.cfg.ClaimWait)
+	defer done()
+	if err := j.storeAll(ctx, 0); err != nil {
+		return err
+	}
+	ok, err := j.nextAttempt(ctx, Hold{Run: j.Record.ID, Attempt: j.Attempt()}, tried)
 	if err != nil || !ok {
 		return errors.Join(err, j.lostIf(err == nil))
 	}
+	j.e.mu.Lock()
+	j.attempt++
+	j.e.mu.Unlock()
 	j.Record.Attempt++
 	j.Record.Tries++
 	j.log.begin(j.Record.Attempt)
 	return nil
 }
 
-// nextAttempt makes the store's attempt and the job's one and the same again;
-// until they are, a flush or a renewal of the old one that is refused is no loss.
-func (j *Job) nextAttempt(ctx context.Context, hold Hold) (ok bool, err error) {
-	set := func(moving bool) {
-		j.e.mu.Lock()
-		defer j.e.mu.Unlock()
-		if j.moving = moving; ok {
-			j.attempt++
-		}
-	}
-	set(true)
+// nextAttempt asks for attempt+1, or finds that an earlier try has got it.
+func (j *Job) nextAttempt(ctx context.Context, hold Hold, tried bool) (ok bool, err error) {
 	ok, err = j.e.store.NextAttempt(ctx, hold, j.e.cfg.Node, j.e.cfg.Lease)
-	ok = ok && err == nil
-	set(false)
-	return ok, err
+	if err != nil || ok || !tried {
+		return ok, err
+	}
+	rec, err := j.e.store.Load(ctx, hold.Run)
+	return rec.State == Running && rec.Attempt == hold.Attempt+1 && rec.Node == j.e.cfg.Node, err
+}
+
+// storeAll stores the frames of the current attempt until at most rest bytes of
+// them are left.
+func (j *Job) storeAll(ctx context.Context, rest int) error {
+	for j.log.waiting() > rest {
+		s := j.log.unstored()
+		lost, err := j.e.store.AppendMany(ctx, []Segment{*s})
+		if err != nil || len(lost) > 0 {
+			return errors.Join(err, j.lostIf(len(lost) > 0))
+		}
+		j.log.stored(*s)
+	}
+	return nil
 }
 
 // lostIf ends the job's context when the store has said that it is not its own.
@@ -142,9 +175,9 @@ func (e *Engine) work(j *Job, why api.Code) {
 	defer j.cancel(nil)
 	var end Ending
 	if why != "" {
-		end = j.handler.Close(j, why)
+		end = e.guard(j, func() Ending { return j.handler.Close(j, why) })
 	} else {
-		end = j.handler.Work(j.ctx, j)
+		end = e.guard(j, func() Ending { return j.handler.Work(j.ctx, j) })
 	}
 	switch cause := context.Cause(j.ctx); {
 	case errors.Is(cause, errLost):
@@ -154,6 +187,17 @@ func (e *Engine) work(j *Job, why api.Code) {
 	default:
 		e.end(j, end)
 	}
+}
+
+// guard ends a run whose handler panics as failed: the next node would panic too.
+func (e *Engine) guard(j *Job, work func() Ending) (end Ending) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.log.Error("panic in a run", "run", j.Record.ID, "trace_id", j.Record.TraceID, "panic", p, "stack", string(debug.Stack()))
+			end = j.handler.Fail(j)
+		}
+	}()
+	return work()
 }
 
 // abandon cancels a run without readers here or on any other node. It comes from
@@ -185,38 +229,66 @@ func (e *Engine) abandon(j *Job) {
 // end stores a run's ending and then, and only then, shows it to readers. It
 // does not give up while the run is this node's: an answer is generated once.
 func (e *Engine) end(j *Job, end Ending) {
-	seg := j.log.ending(end.Kind, end.Data)
-	fin := Finish{
-		Run: j.Record.ID, Attempt: j.Record.Attempt, State: end.State, LastSeq: seg.Last, Segment: seg,
-		Result: end.Result, Error: end.Error, FreeKey: end.FreeKey, Message: end.Message, Events: end.Events,
-	}
+	var refused time.Time // since when the store answers but will not take this ending
 	started, wait := time.Now(), 50*time.Millisecond
 	for {
-		done, err := e.finishes.call(e.base, fin)
+		done, err := e.commit(j, end)
+		cause := context.Cause(j.ctx)
 		switch {
 		case err == nil && done:
 			if _, err := j.log.Append(end.Kind, end.Data); err != nil {
-				e.log.Error("terminal frame after the end", "run", fin.Run, "error", err)
+				e.log.Error("terminal frame after the end", "run", j.Record.ID, "error", err)
 			}
 			e.drop(j)
 			return
-		case err == nil:
+		case err == nil, errors.Is(cause, errLost):
 			e.lose(j)
 			return
-		case errors.Is(context.Cause(j.ctx), errLost):
-			e.lose(j)
-			return
-		case errors.Is(context.Cause(j.ctx), errReleased), e.base.Err() != nil:
+		case errors.Is(cause, errReleased), e.base.Err() != nil:
 			e.drop(j)
 			return
 		}
-		e.log.Warn("run cannot be finished yet", "run", fin.Run, "trace_id", j.Record.TraceID, "error", err)
+		e.log.Warn("run cannot be finished yet", "run", j.Record.ID, "trace_id", j.Record.TraceID, "error", err)
+		if refused = e.refusing(refused); !refused.IsZero() && time.Since(refused) > refusedFor*e.cfg.StoreAway {
+			end, refused = j.handler.Fail(j), time.Time{} // its rows cannot be stored: the run must end all the same
+		}
 		if time.Since(started) > e.cfg.StoreAway {
 			j.log.breakOff(storeAway(api.PersistFailed))
 		}
 		pause(j.ctx, e.base, wait)
 		wait = min(2*wait, time.Second)
 	}
+}
+
+// refusedFor is for how many times StoreAway an ending is tried on a store that
+// answers but will not take it: a full disk may be emptied, a lock given back.
+const refusedFor = 4
+
+// refusing keeps the time since when the store answers, while it does.
+func (e *Engine) refusing(since time.Time) time.Time {
+	ctx, done := context.WithTimeout(e.base, e.cfg.ClaimWait)
+	defer done()
+	switch {
+	case e.store.Ping(ctx) != nil:
+		return time.Time{}
+	case since.IsZero():
+		return time.Now()
+	}
+	return since
+}
+
+// commit stores an ending together with every frame that is not stored yet.
+func (e *Engine) commit(j *Job, end Ending) (done bool, err error) {
+	ctx, cancel := context.WithTimeout(e.base, 2*e.cfg.ClaimWait)
+	defer cancel()
+	if err := j.storeAll(ctx, maxSegment); err != nil {
+		return false, err
+	}
+	seg := j.log.ending(end.Kind, end.Data)
+	return e.finishes.call(ctx, Finish{
+		Run: j.Record.ID, Attempt: j.Record.Attempt, State: end.State, LastSeq: seg.Last, Segment: seg,
+		Result: end.Result, Error: end.Error, FreeKey: end.FreeKey, Message: end.Message, Events: end.Events,
+	})
 }
 
 // pause waits for d, or until the engine stops. A job's own end does not shorten

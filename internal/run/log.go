@@ -9,8 +9,10 @@ import (
 	"github.com/agentedge/agentedge/internal/fault"
 )
 
-// maxLogBytes bounds what one run may hold in memory.
-const maxLogBytes = 32 << 20
+const (
+	maxLogBytes = 32 << 20 // what one run may hold in memory
+	maxSegment  = 1 << 20  // what one segment takes up, but for its last frame
+)
 
 // ErrLogFull says that a run has produced more than a log may hold.
 var ErrLogFull = errors.New("run log is full")
@@ -46,15 +48,17 @@ func (p *part) append(k Kind, data []byte) {
 	p.kinds = append(p.kinds, k)
 }
 
-// segment packs the frames after p.stored, nil if there are none.
+// segment packs the frames after p.stored, up to maxSegment bytes, nil if there
+// are none.
 func (p *part) segment(run uuid.UUID) *Segment {
 	if p.stored >= p.last() {
 		return nil
 	}
-	s := &Segment{Run: run, Attempt: p.attempt, First: p.stored + 1, Last: p.last()}
+	s := &Segment{Run: run, Attempt: p.attempt, First: p.stored + 1, Last: p.stored}
 	size := 1
-	for seq := s.First; seq <= s.Last; seq++ {
-		size += len(p.frame(seq).Data) + 4
+	for s.Last < p.last() && size < maxSegment {
+		s.Last++
+		size += len(p.frame(s.Last).Data) + 4
 	}
 	s.Data = append(make([]byte, 0, size), codecVersion)
 	for seq := s.First; seq <= s.Last; seq++ {
@@ -136,17 +140,17 @@ func (l *Log) unstored() *Segment {
 	return l.parts[len(l.parts)-1].segment(l.id)
 }
 
-// ending packs what is unstored together with a terminal frame that readers must
-// not see yet.
+// ending packs what is unstored, no more than a segment holds, together with a
+// terminal frame that readers must not see yet.
 func (l *Log) ending(k Kind, data []byte) *Segment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.parts[len(l.parts)-1]
 	s := p.segment(l.id)
 	if s == nil {
-		s = &Segment{Run: l.id, Attempt: p.attempt, First: p.last() + 1, Data: []byte{codecVersion}}
+		s = &Segment{Run: l.id, Attempt: p.attempt, First: p.last() + 1, Last: p.last(), Data: []byte{codecVersion}}
 	}
-	s.Last = p.last() + 1
+	s.Last++
 	s.Data = appendEntry(s.Data, k, data)
 	return s
 }

@@ -48,7 +48,7 @@ type Record struct {
 	Fingerprint []byte // SHA-256, 32 bytes
 	State       State
 	Attempt     int // the newest attempt, from 1; only its holder may write
-	Tries       int // attempts that count against RUN_MAX_ATTEMPTS (a drained one does not)
+	Tries       int // attempts that count against RUN_MAX_ATTEMPTS: each but a released one
 	Node        string
 	Lapsed      bool // running and lease_until is in the past, on the store's clock
 	CancelAsked bool // cancel_requested
@@ -63,10 +63,11 @@ type Record struct {
 }
 
 // Claim asks for one run to be accepted. Everything it names is written in one
-// transaction, or nothing is.
+// transaction, or nothing is; a session, message or event with a zero id is none.
 type Claim struct {
 	Record            // ID, Kind, Endpoint, Principal, Owner, SessionID, Key, Fingerprint, Node, TraceID, Request
 	Parsed       any  // handed to the run's first Job as it is; stores ignore it
+	OwnID        bool // the caller chose the ID; stores ignore it
 	NewSession   bool // SessionID was made for this claim and cannot exist yet
 	AnySession   bool // the caller may use anyone's session (service role); the rows then take the session's owner
 	Lease        time.Duration

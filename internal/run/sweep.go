@@ -18,6 +18,7 @@ const (
 func (e *Engine) sweepLoop(ctx context.Context) {
 	seen := map[Hold]sighting{}
 	every(ctx, e.cfg.Lease/3, func(ctx context.Context) {
+		e.settle(ctx)
 		seen = e.sweep(ctx, time.Now(), seen)
 	})
 }
