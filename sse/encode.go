@@ -32,8 +32,7 @@ func AppendFrame[I, E Text](dst []byte, id I, event E, data []byte) []byte {
 	dst = append(dst, "data: "...)
 	from := len(dst)
 	dst = append(dst, data...)
-	replace(dst[from:], '\n', ' ')
-	replace(dst[from:], '\r', ' ')
+	OneLine(dst[from:])
 	return append(dst, '\n', '\n')
 }
 
@@ -52,6 +51,13 @@ func appendField[T Text](dst []byte, value T) []byte {
 		replace(dst[from:], c, '_')
 	}
 	return append(dst, '\n')
+}
+
+// OneLine makes compact JSON that a caller has put behind "data: " one line: what
+// AppendFrame does to its data.
+func OneLine(data []byte) {
+	replace(data, '\n', ' ')
+	replace(data, '\r', ' ')
 }
 
 // replace overwrites c, which hardly ever occurs.

@@ -183,3 +183,6 @@ func yieldCall(d toolDelta, yield func([]byte) error) error {
 
 // bytesAsString reads bytes that never change as a string, without a copy.
 func bytesAsString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// stringAsBytes lends a string's bytes to a callee that only reads them.
+func stringAsBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

@@ -30,38 +30,41 @@ type Encoder struct {
 	trace    string
 	replayed bool
 	renumber bool // the log was rebuilt from rows: the first delta resets
-	data     []byte
-	name     []byte
+	name     string
+	head     string // of every delta, up to its attempt in the id
+	middle   string // between the id and the seq of a delta
+	tail     string // of every delta, from the trace id on
 }
 
 // NewEncoder makes an encoder for a reader of rec's log. replayed marks the
 // answers that were not generated for this request.
 func NewEncoder(rec run.Record, replayed bool) *Encoder {
-	return &Encoder{id: rec.ID, trace: rec.TraceID, replayed: replayed, name: []byte(rec.ID.String())}
+	e := &Encoder{id: rec.ID, trace: rec.TraceID, replayed: replayed, name: rec.ID.String()}
+	e.head = "id: " + e.name + "-"
+	e.middle = "\nevent: " + api.FrameDelta + "\ndata: {\"request_id\":\"" + e.name + "\",\"seq\":"
+	e.tail = string(sse.AppendString([]byte(`,"trace_id":`), e.trace)) + "}\n\n"
+	return e
 }
 
 // Ready appends the frame that opens every stream.
 func (e *Encoder) Ready(dst []byte, rec run.Record, resumed bool, retry time.Duration) []byte {
 	ms := strconv.FormatInt(retry.Milliseconds(), 10)
-	d := append(e.data[:0], `{"trace_id":`...)
-	d = sse.AppendString(d, e.trace)
+	d := sse.AppendString(append(make([]byte, 0, 320), `{"trace_id":`...), e.trace)
 	d = append(append(d, `,"request_id":"`...), e.name...)
 	d = append(append(d, `","session_id":"`...), rec.SessionID.String()...)
 	d = append(strconv.AppendInt(append(d, `","attempt":`...), int64(rec.Attempt), 10), `,"model":`...)
 	d = sse.AppendString(d, modelOf(rec))
 	d = append(strconv.AppendBool(append(d, `,"resumed":`...), resumed), `,"retry_ms":`...)
 	d = append(append(d, ms...), '}')
-	e.data = d
 	dst = append(append(append(dst, "retry: "...), ms...), '\n')
 	return sse.AppendFrame(dst, "", api.FrameReady, d)
 }
 
 // Keepalive appends the frame that keeps a silent connection open.
 func (e *Encoder) Keepalive(dst []byte, now time.Time) []byte {
-	d := sse.AppendString(append(e.data[:0], `{"trace_id":`...), e.trace)
+	d := sse.AppendString([]byte(`{"trace_id":`), e.trace)
 	d = now.UTC().AppendFormat(append(d, `,"ts":"`...), "2006-01-02T15:04:05.000Z")
-	e.data = append(d, `"}`...)
-	return sse.AppendFrame(dst, "", api.FrameKeepalive, e.data)
+	return sse.AppendFrame(dst, "", api.FrameKeepalive, append(d, `"}`...))
 }
 
 // Broken appends an error frame without an id: it ends this response, not the run.
@@ -79,41 +82,43 @@ func (fs Frames) of(attempt int) *collected {
 
 // Frame appends one entry. log gives the end of an answer what came before it.
 func (e *Encoder) Frame(dst []byte, f run.Frame, log Frames) []byte {
-	dst = append(append(dst, "id: "...), e.name...)
-	dst = strconv.AppendInt(append(dst, '-'), int64(f.Attempt), 10)
-	dst = append(strconv.AppendInt(append(dst, '-'), int64(f.Seq), 10), '\n')
+	dst = append(dst, e.head...)
+	dst = strconv.AppendInt(dst, int64(f.Attempt), 10)
+	dst = strconv.AppendInt(append(dst, '-'), int64(f.Seq), 10)
 	switch f.Kind {
 	case run.Done:
-		e.data = e.doneData(e.data[:0], f, log.of(f.Attempt))
-		return sse.AppendFrame(dst, "", api.FrameDone, e.data)
+		return sse.AppendFrame(append(dst, '\n'), "", api.FrameDone, e.doneData(nil, f, log.of(f.Attempt)))
 	case run.Error:
-		return sse.AppendFrame(dst, "", api.FrameError, f.Data)
+		return sse.AppendFrame(append(dst, '\n'), "", api.FrameError, f.Data)
 	}
-	e.data = e.delta(e.data[:0], f)
-	return sse.AppendFrame(dst, "", api.FrameDelta, e.data)
+	return e.delta(dst, f)
 }
 
-func (e *Encoder) delta(d []byte, f run.Frame) []byte {
-	d = append(append(d, `{"request_id":"`...), e.name...)
-	d = strconv.AppendInt(append(d, `","seq":`...), int64(f.Seq), 10)
-	d = strconv.AppendInt(append(d, `,"attempt":`...), int64(f.Attempt), 10)
-	d = append(d, `,"delta":`...)
+// delta writes the rest of a delta's frame in one pass: it is what streams are
+// made of. A frame of text is as safe as sse.AppendFrame's: strings are escaped,
+// and tool calls, which are the provider's JSON, go through it.
+func (e *Encoder) delta(dst []byte, f run.Frame) []byte {
+	dst = append(dst, e.middle...)
+	from := len(dst)
+	dst = strconv.AppendInt(dst, int64(f.Seq), 10)
+	dst = strconv.AppendInt(append(dst, `,"attempt":`...), int64(f.Attempt), 10)
+	dst = append(dst, `,"delta":`...)
 	if f.Kind == kindText {
-		d = sse.AppendString(d, bytesAsString(f.Data))
+		dst = sse.AppendString(dst, bytesAsString(f.Data))
 	} else {
-		d = append(d, `""`...)
+		dst = append(dst, `""`...)
 	}
 	if f.Seq == 1 && (f.Attempt > 1 || e.renumber) {
-		d = append(d, `,"reset":true`...)
+		dst = append(dst, `,"reset":true`...)
 	}
 	switch f.Kind {
 	case kindReasoning:
-		d = sse.AppendString(append(d, `,"reasoning":`...), bytesAsString(f.Data))
+		dst = sse.AppendString(append(dst, `,"reasoning":`...), bytesAsString(f.Data))
 	case kindTools:
-		d = append(append(d, `,"tool_calls":`...), f.Data...)
+		dst = append(append(dst, `,"tool_calls":`...), f.Data...)
+		sse.OneLine(dst[from:])
 	}
-	d = sse.AppendString(append(d, `,"trace_id":`...), e.trace)
-	return append(d, '}')
+	return append(dst, e.tail...)
 }
 
 // doneData completes the stored object with the answer, where it is short enough

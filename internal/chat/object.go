@@ -2,6 +2,7 @@ package chat
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"github.com/agentedge/agentedge/sse"
@@ -14,7 +15,7 @@ type object []byte
 
 func (o object) name(n string) object {
 	if len(o) == 0 {
-		o = append(o, '{')
+		o = append(slices.Grow(o, 512), '{') // most objects fit without growing
 	} else {
 		o = append(o, ',')
 	}

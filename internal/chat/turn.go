@@ -147,12 +147,12 @@ func (w *turn) emit(d Delta) error {
 		w.first = max(time.Since(w.started), 1)
 	}
 	if d.Reasoning != "" {
-		if err := pieces(d.Reasoning, func(s string) error { return w.append(kindReasoning, []byte(s)) }); err != nil {
+		if err := pieces(d.Reasoning, func(s string) error { return w.append(kindReasoning, stringAsBytes(s)) }); err != nil {
 			return err
 		}
 	}
 	if d.Text != "" {
-		if err := pieces(d.Text, func(s string) error { return w.append(kindText, []byte(s)) }); err != nil {
+		if err := pieces(d.Text, func(s string) error { return w.append(kindText, stringAsBytes(s)) }); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -169,7 +170,8 @@ func (s *Server) writeAnswer(w http.ResponseWriter, reader *run.Reader, rec run.
 	data := enc.Answer(rec, end, reader.Frames)
 	h := w.Header()
 	h["Content-Type"] = []string{"application/json; charset=utf-8"}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["X-Content-Type-Options"] = streamSniff
+	h["Content-Length"] = []string{strconv.Itoa(len(data))}
 	w.WriteHeader(http.StatusOK)
 	w.Write(data) // the caller may be gone; the answer is stored
 	return nil

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,7 @@ type Server struct {
 	ready     func(context.Context) error // whether the store answers
 	anyOrigin bool
 	draining  atomic.Bool
+	buffers   sync.Pool // of *[]byte, for frames on their way out
 	handler   http.Handler
 }
 
@@ -100,6 +102,12 @@ func (s *Server) plain(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		r := &request{Request: hr, trace: trace.FromHeader(hr.Header)}
 		w.Header()["X-Trace-Id"] = []string{r.trace}
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// A Content-Length beside it is dropped by net/http and not to be seen
+			// here. A proxy that went by that length has sent us somebody else's
+			// request behind this one: it is not read.
+			w.Header().Set("Connection", "close")
+		}
 		if s.cors(w, r) {
 			return
 		}

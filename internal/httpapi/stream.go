@@ -3,6 +3,7 @@ package httpapi
 import (
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/agentedge/agentedge/api"
@@ -12,8 +13,9 @@ import (
 )
 
 const (
-	maxBatch   = 64 << 10 // bytes of frames encoded before they are written
-	keepBuffer = 8 << 10  // a larger buffer is not kept while a stream waits
+	maxBatch    = 32 << 10 // bytes of entries encoded before they are written
+	firstBuffer = 8 << 10
+	keepBuffer  = 128 << 10 // a larger buffer is not used again
 )
 
 // Header values of every stream; they are never changed.
@@ -45,7 +47,9 @@ func (s *Server) stream(w http.ResponseWriter, r *request, rec run.Record, at ru
 	h["X-Content-Type-Options"] = streamSniff
 	h["X-Request-Id"] = []string{rec.ID.String()}
 	w.WriteHeader(http.StatusOK)
-	out := &writer{w: w, control: http.NewResponseController(w)}
+	out := &writer{w: w, control: http.NewResponseController(w), pool: &s.buffers}
+	defer out.rest()
+	out.need()
 	out.buf = enc.Ready(out.buf, rec, at != run.Position{}, retryIn(2*time.Second))
 	if out.flush() != nil {
 		return nil
@@ -64,6 +68,7 @@ func (s *Server) pump(r *request, out *writer, reader *run.Reader, enc *chat.Enc
 		var over bool
 		var broken *fault.Error
 		frames, over, broken = reader.Take(frames[:0], maxBatch)
+		out.need()
 		for _, f := range frames {
 			out.buf = enc.Frame(out.buf, f, reader.Frames)
 		}
@@ -77,11 +82,13 @@ func (s *Server) pump(r *request, out *writer, reader *run.Reader, enc *chat.Enc
 			clear(frames)
 			continue
 		}
+		out.rest()
 		select {
 		case <-reader.Wake():
 		case <-quiet.C:
 			wait := s.cfg.Keepalive - time.Since(out.last)
 			if wait <= 0 {
+				out.need()
 				out.buf = enc.Keepalive(out.buf, time.Now())
 				wait = s.cfg.Keepalive
 			}
@@ -97,13 +104,38 @@ func retryIn(d time.Duration) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d)))
 }
 
-// writer sends what has gathered in buf, each time with a fresh deadline.
+// writer sends what has gathered in buf, each time with a fresh deadline. The
+// buffer is borrowed: a stream that waits has none.
 type writer struct {
 	w        http.ResponseWriter
 	control  *http.ResponseController
+	pool     *sync.Pool // of *[]byte
+	lent     *[]byte
 	buf      []byte
 	last     time.Time // of the last write
 	deadline time.Time
+}
+
+// need makes sure that there is a buffer.
+func (o *writer) need() {
+	if o.lent != nil {
+		return
+	}
+	o.lent, _ = o.pool.Get().(*[]byte)
+	if o.lent == nil {
+		b := make([]byte, 0, firstBuffer)
+		o.lent = &b
+	}
+	o.buf = *o.lent
+}
+
+// rest gives the buffer back.
+func (o *writer) rest() {
+	if o.lent != nil && cap(o.buf) <= keepBuffer {
+		*o.lent = o.buf[:0]
+		o.pool.Put(o.lent)
+	}
+	o.lent, o.buf = nil, nil
 }
 
 func (o *writer) flush() error {
@@ -122,8 +154,5 @@ func (o *writer) flush() error {
 		return err
 	}
 	o.buf = o.buf[:0]
-	if cap(o.buf) > keepBuffer {
-		o.buf = nil
-	}
 	return o.control.Flush()
 }

@@ -29,6 +29,8 @@ type chunk struct {
 	failed []byte        // the member error, raw; nil for none
 	object token
 	choice choice
+	from   int // where the content of the last delta stands, quotes included
+	to     int // 0: it has none, or none that is a string
 }
 
 // A choice is choice 0: the only one that counts, as nobody asks for more.
@@ -62,6 +64,7 @@ func decodeChunk(data []byte, member string) (chunk, error) {
 	}
 	switch {
 	case s.end():
+		c.from, c.to = s.from, s.to
 		return c, nil
 	case s.cut:
 		return chunk{}, errCut
@@ -140,7 +143,15 @@ func (s *scanner) delta() (chat.Delta, bool) {
 }
 
 func (s *scanner) content() (text, reasoning string) {
-	if s.peek() != '[' {
+	s.from, s.to = 0, 0
+	switch s.peek() {
+	case '[':
+	case '"':
+		s.from = s.pos
+		text = s.text()
+		s.to = s.pos
+		return text, ""
+	default:
 		return s.text(), ""
 	}
 	raw := s.raw()

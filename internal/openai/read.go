@@ -38,6 +38,7 @@ type answering struct {
 	model      string
 	finish     string
 	usage      *record.Usage
+	like       pattern
 }
 
 // read reads the answer in whichever form it comes: some servers answer a request
@@ -104,6 +105,9 @@ func (a *answering) stream(r *reader) error {
 }
 
 func (a *answering) chunk(e event) error {
+	if content, ok := a.like.match(e.data); ok && !e.last {
+		return a.tell(chat.Delta{Text: string(content)})
+	}
 	c, err := decodeChunk(e.data, deltaMember)
 	switch {
 	case err != nil && e.last && a.finish != "":
@@ -117,6 +121,7 @@ func (a *answering) chunk(e event) error {
 	case !c.choice.present && string(c.object.raw) == "error":
 		return reported(e.data, a.key)
 	}
+	a.like.learn(e.data, &c)
 	if err := a.take(c); err != nil {
 		return err
 	}
@@ -146,6 +151,10 @@ func (a *answering) take(c chunk) error {
 	if d.Text == "" && d.Reasoning == "" && d.ToolCalls == nil {
 		return nil
 	}
+	return a.tell(d)
+}
+
+func (a *answering) tell(d chat.Delta) error {
 	if err := a.emit(d); err != nil {
 		a.emitFailed = true
 		return err

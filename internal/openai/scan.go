@@ -22,6 +22,8 @@ type scanner struct {
 	bad   bool
 	cut   bool // it failed because the text ended
 	name  []byte
+	from  int // see chunk
+	to    int
 }
 
 // A token is what stands between the quotes of a string, still in the scanned

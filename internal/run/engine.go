@@ -26,7 +26,7 @@ type Config struct {
 	Poll        time.Duration // cancels and tails, 250 ms
 	StoreAway   time.Duration // how long readers wait for a store that is away, 30 s
 	ClaimWait   time.Duration // how long a claim may take, 5 s
-	Writers     int           // batches of claims, and of ends, that are written at once, 2
+	Writers     int           // batches of claims, and of ends, that are written at once, 1: larger batches cost less
 	Logger      *slog.Logger
 }
 
@@ -47,7 +47,7 @@ func (c Config) withDefaults() Config {
 		c.MaxAttempts = 3
 	}
 	if c.Writers == 0 {
-		c.Writers = 2
+		c.Writers = 1
 	}
 	if c.FlushBytes == 0 {
 		c.FlushBytes = 4 << 10

@@ -279,13 +279,15 @@ func (e *Engine) refusing(since time.Time) time.Time {
 
 // commit stores an ending together with every frame that is not stored yet.
 func (e *Engine) commit(j *Job, end Ending) (done bool, err error) {
-	ctx, cancel := context.WithTimeout(e.base, 2*e.cfg.ClaimWait)
-	defer cancel()
-	if err := j.storeAll(ctx, maxSegment); err != nil {
-		return false, err
+	if j.log.waiting() > maxSegment {
+		ctx, cancel := context.WithTimeout(e.base, 2*e.cfg.ClaimWait)
+		defer cancel()
+		if err := j.storeAll(ctx, maxSegment); err != nil {
+			return false, err
+		}
 	}
 	seg := j.log.ending(end.Kind, end.Data)
-	return e.finishes.call(ctx, Finish{
+	return e.finishes.call(e.base, Finish{
 		Run: j.Record.ID, Attempt: j.Record.Attempt, State: end.State, LastSeq: seg.Last, Segment: seg,
 		Result: end.Result, Error: end.Error, FreeKey: end.FreeKey, Message: end.Message, Events: end.Events,
 	})

@@ -43,6 +43,9 @@ func (p *part) frame(seq int) Frame {
 }
 
 func (p *part) append(k Kind, data []byte) {
+	if p.ends == nil { // most answers fit these without growing
+		p.data, p.ends, p.kinds = make([]byte, 0, 512), make([]uint32, 0, 64), make([]Kind, 0, 64)
+	}
 	p.data = append(p.data, data...)
 	p.ends = append(p.ends, uint32(len(p.data)))
 	p.kinds = append(p.kinds, k)

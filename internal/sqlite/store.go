@@ -38,6 +38,7 @@ type Store struct {
 	log    *slog.Logger
 	lock   *os.File
 	write  chan *conn // the one writer
+	queue  chan *change
 	read   chan *conn
 	closed chan struct{}
 	once   sync.Once
@@ -64,7 +65,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
 	s := &Store{
-		log: cfg.Logger, lock: held, write: make(chan *conn, 1), read: make(chan *conn, readers),
+		log: cfg.Logger, lock: held, write: make(chan *conn, 1), queue: make(chan *change, maxChanges), read: make(chan *conn, readers),
 		closed: make(chan struct{}), dirty: make(chan struct{}, 1), hints: make(chan struct{}),
 	}
 	if s.log == nil {
@@ -129,18 +130,6 @@ func (s *Store) begin(ctx context.Context) error {
 		}
 		return err
 	})
-}
-
-// change runs fn in a transaction of the writer. Once begun it is not
-// interrupted: it is short, and its outcome is then known.
-func (s *Store) change(ctx context.Context, fn func(c *conn) error) error {
-	err := s.with(ctx, s.write, func(c *conn) error {
-		return c.tx("begin immediate", func() error { return fn(c) })
-	})
-	if err == nil {
-		s.wrote()
-	}
-	return err
 }
 
 // look runs fn on a connection that reads.
