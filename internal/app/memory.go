@@ -13,7 +13,8 @@ const (
 	// every 5 MiB, dozens of times a second under load.
 	headroom   = 48 << 20
 	maxPercent = 1000
-	minPercent = 100 // the runtime's default: where much is live, memory counts more
+	minPercent = 50 // where much is live, thousands of open streams, memory counts more
+	unset      = 100
 )
 
 // collectLoop adapts the pace of garbage collection to what is alive. It gives
@@ -21,7 +22,7 @@ const (
 func collectLoop(ctx context.Context) error {
 	was := debug.SetGCPercent(maxPercent)
 	defer debug.SetGCPercent(was)
-	if was != minPercent { // not the default: somebody has set GOGC
+	if was != unset { // somebody has set GOGC
 		return nil
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
@@ -46,5 +47,5 @@ func collectLoop(ctx context.Context) error {
 // that it is not set anew every second.
 func gcPercent(live uint64) int {
 	percent := 100 * headroom / max(live, 1<<20)
-	return int(min(max(percent/100*100, minPercent), maxPercent))
+	return int(min(max(percent/50*50, minPercent), maxPercent))
 }

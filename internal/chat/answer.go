@@ -14,6 +14,7 @@ type collected struct {
 	text      []byte
 	reasoning []byte
 	calls     []toolCall
+	arguments [][]byte // of calls, while they come in
 }
 
 // toolCall is one call of a tool, its deltas put together, in OpenAI's form.
@@ -59,6 +60,9 @@ func collect(frames func(yield func(run.Frame))) *collected {
 			c.addCalls(f.Data)
 		}
 	})
+	for at := range c.calls {
+		c.calls[at].Function.Arguments = bytesAsString(c.arguments[at])
+	}
 	return c
 }
 
@@ -76,6 +80,7 @@ func (c *collected) addCalls(data []byte) {
 		}
 		for len(c.calls) <= at {
 			c.calls = append(c.calls, toolCall{Type: "function"})
+			c.arguments = append(c.arguments, nil)
 		}
 		call := &c.calls[at]
 		if d.ID != "" {
@@ -85,7 +90,7 @@ func (c *collected) addCalls(data []byte) {
 			call.Type = d.Type
 		}
 		call.Function.Name += d.Function.Name
-		call.Function.Arguments += d.Function.Arguments
+		c.arguments[at] = append(c.arguments[at], d.Function.Arguments...)
 	}
 }
 

@@ -84,7 +84,7 @@ func (w *turn) stopped(cause error) run.Ending {
 // Close makes the ending of a run that nobody will work on again.
 func (t *Turns) Close(job *run.Job, why api.Code) run.Ending {
 	w := t.turn(job)
-	if err := json.Unmarshal(job.Record.Request, &w.req); err != nil {
+	if err := w.read(); err != nil {
 		t.cfg.Logger.Error("stored request cannot be read", "request_id", job.Record.ID, "error", err)
 	}
 	w.prompt = w.messages(job.History)

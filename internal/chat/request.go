@@ -16,10 +16,10 @@ import (
 	"github.com/agentedge/agentedge/internal/strictjson"
 )
 
-// Request is what a caller asks for, checked. Its JSON is stored with the run,
-// so that any node can work on it.
+// Request is what a caller asks for, checked. Its JSON is stored with the run, so
+// that any node can work on it; the content is stored once, as the user's message.
 type Request struct {
-	Content  json.RawMessage            `json:"content"` // a string or OpenAI content parts, as it came
+	Content  json.RawMessage            `json:"-"` // a string or OpenAI content parts, as it came
 	Model    string                     `json:"model"`
 	System   string                     `json:"system,omitempty"`
 	Params   map[string]json.RawMessage `json:"params,omitempty"` // under OpenAI's names
@@ -29,8 +29,7 @@ type Request struct {
 
 // stored is the request's JSON. Its raw members have been checked already.
 func (r *Request) stored() json.RawMessage {
-	o := make(object, 0, len(r.Content)+len(r.Metadata)+len(r.System)+256)
-	o = o.str("model", r.Model).bool("stream", r.Stream).raw("content", r.Content)
+	o := object(nil).str("model", r.Model).bool("stream", r.Stream)
 	if r.System != "" {
 		o = o.str("system", r.System)
 	}

@@ -74,9 +74,7 @@ type turn struct {
 // an end from outside.
 func (t *Turns) Work(ctx context.Context, job *run.Job) run.Ending {
 	w := t.turn(job)
-	if parsed, ok := job.Parsed.(*Request); ok {
-		w.req = *parsed
-	} else if err := json.Unmarshal(job.Record.Request, &w.req); err != nil {
+	if err := w.read(); err != nil {
 		return w.failed(fault.Wrap(err, api.Internal, "the stored request cannot be read"))
 	}
 	w.prompt = w.messages(job.History)
@@ -113,6 +111,17 @@ func (t *Turns) Work(ctx context.Context, job *run.Job) run.Ending {
 
 func (t *Turns) turn(job *run.Job) *turn {
 	return &turn{Turns: t, job: job, started: time.Now()}
+}
+
+// read takes the request from the claim that began this run here, or from the
+// store.
+func (w *turn) read() error {
+	if parsed, ok := w.job.Parsed.(*Request); ok {
+		w.req = *parsed
+		return nil
+	}
+	w.req.Content = contentOf(w.job.Question)
+	return json.Unmarshal(w.job.Record.Request, &w.req)
 }
 
 // restarts tells whether an answer that broke off is begun anew in-band.

@@ -66,6 +66,9 @@ func (s *Server) repost(w http.ResponseWriter, r *request, body *chat.Body, last
 		return fault.New(api.IdempotencyReused, "Last-Event-ID names the run of another request")
 	}
 	w.Header().Set(api.HeaderReplayed, "true")
+	if !body.Stream {
+		return s.answer(w, r, rec)
+	}
 	return s.stream(w, r, rec, at)
 }
 

@@ -78,6 +78,21 @@ func (s *Store) Answer(ctx context.Context, runID uuid.UUID) (m record.Message, 
 	return m, err
 }
 
+// Question reads the user's message of a run, by its session's index.
+func (s *Store) Question(ctx context.Context, runID uuid.UUID) (m record.Message, err error) {
+	err = s.do(ctx, "question", func(ctx context.Context, _ int) error {
+		m = record.Message{}
+		dest, take := scanMessage(&m)
+		row := s.pool.QueryRow(ctx, `select `+messageColumns+` from runs r join messages m
+			on m.session_id = r.session_id and m.role = 'user' and m.request_id = r.id where r.id = $1`, id(runID))
+		if err := row.Scan(dest...); err != nil {
+			return found(err)
+		}
+		return take()
+	})
+	return m, err
+}
+
 // Tails answers all tails with one statement.
 func (s *Store) Tails(ctx context.Context, tails []run.Tail) ([]run.TailResult, error) {
 	if len(tails) == 0 {

@@ -17,6 +17,7 @@ type Job struct {
 	Record    Record           // as it was claimed or taken over
 	History   []record.Message // what its first claim saw of its session
 	Parsed    any              // what its claim carried for the handler, nil once it was taken over
+	Question  record.Message   // of a run taken over: the user's message, if it has one
 	TakenOver bool             // an earlier attempt was somebody else's
 
 	e       *Engine

@@ -211,6 +211,18 @@ func (n *MemNode) Answer(ctx context.Context, id uuid.UUID) (msg record.Message,
 	return msg, err
 }
 
+func (n *MemNode) Question(ctx context.Context, id uuid.UUID) (msg record.Message, err error) {
+	err = n.call(ctx, "Question", func(m *Mem) error {
+		for _, msg = range m.messages {
+			if msg.RunID == id && msg.Role == "user" {
+				return nil
+			}
+		}
+		return ErrNotFound
+	})
+	return msg, err
+}
+
 func (n *MemNode) AskCancel(ctx context.Context, id uuid.UUID) (rec Record, err error) {
 	err = n.call(ctx, "AskCancel", func(m *Mem) error {
 		r := m.runs[id]

@@ -217,6 +217,8 @@ type ReadStore interface {
 	Tails(ctx context.Context, tails []Tail) ([]TailResult, error)
 	// Answer returns the assistant message of a run. ErrNotFound: it has none.
 	Answer(ctx context.Context, id uuid.UUID) (record.Message, error)
+	// Question returns the user's message of a run. ErrNotFound: it has none.
+	Question(ctx context.Context, id uuid.UUID) (record.Message, error)
 	// AskCancel sets cancel_requested on a run that is not over and returns the run.
 	AskCancel(ctx context.Context, id uuid.UUID) (Record, error) // ErrNotFound
 }

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -92,8 +93,13 @@ func (e *Engine) takeOver(ctx context.Context, hold Hold) {
 		e.log.Warn("log of a run taken over not read", "run", hold.Run, "error", err)
 		return
 	}
+	question, err := e.store.Question(ctx, rec.ID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		e.log.Warn("question of a run taken over not read", "run", hold.Run, "error", err)
+		return
+	}
 	e.log.Info("run taken over", "run", rec.ID, "attempt", rec.Attempt, "trace_id", rec.TraceID)
-	e.start(&Job{Record: rec, History: history, TakenOver: true, log: log}, e.verdict(rec))
+	e.start(&Job{Record: rec, History: history, Question: question, TakenOver: true, log: log}, e.verdict(rec))
 }
 
 // mirrorLog is the log that readers here tail already, or a new one.

@@ -213,12 +213,16 @@ func (e *Engine) tailsFailed(mirrors []*mirror, err error) {
 
 // present is how long a word about readers holds: they may leave right before
 // the next word is due, and have their grace from then.
-func (e *Engine) present() time.Duration { return e.cfg.Grace + e.cfg.Grace/3 }
+func (e *Engine) present() time.Duration { return e.word() * 4 }
+
+// word is how often readers are spoken of: a third of the grace, and not so often
+// that a short one costs more than it saves.
+func (e *Engine) word() time.Duration { return max(e.cfg.Grace/3, time.Second) }
 
 // presenceLoop tells the holders of runs that end without readers that somebody
 // reads here.
 func (e *Engine) presenceLoop(ctx context.Context) {
-	every(ctx, e.cfg.Grace/3, func(ctx context.Context) {
+	every(ctx, e.word(), func(ctx context.Context) {
 		e.mu.Lock()
 		var ids []uuid.UUID
 		for id, m := range e.mirrors {

@@ -64,6 +64,22 @@ func (s *Store) Answer(ctx context.Context, id uuid.UUID) (m record.Message, err
 	return m, nil
 }
 
+// Question reads the user's message of a run.
+func (s *Store) Question(ctx context.Context, id uuid.UUID) (m record.Message, err error) {
+	err = s.look(ctx, func(c *conn) error {
+		found, err := c.one(func(r *row) { m = message(r, 0) }, `select `+questionColumns+` from runs r join messages u
+			on u.session_id = r.session_id and u.role = 'user' and u.request_id = r.id where r.id = ?`, id)
+		if err == nil && !found {
+			err = run.ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return record.Message{}, fmt.Errorf("sqlite: question: %w", err)
+	}
+	return m, nil
+}
+
 // AskCancel marks a run that is not over.
 func (s *Store) AskCancel(ctx context.Context, id uuid.UUID) (rec run.Record, err error) {
 	err = s.change(ctx, func(c *conn) error {

@@ -179,6 +179,7 @@ func contextOver(t *testing.T, s suite) {
 	_, loadErr := s.Load(ctx, r.ID)
 	_, tailErr := s.Tails(ctx, []run.Tail{{Run: r.ID}})
 	_, answerErr := s.Answer(ctx, r.ID)
+	_, questionErr := s.Question(ctx, r.ID)
 	_, cancelErr := s.AskCancel(ctx, r.ID)
 	_, hasErr := s.HasReaders(ctx, r.ID)
 	_, pruneErr := s.PruneLogs(ctx, held, 10)
@@ -186,7 +187,7 @@ func contextOver(t *testing.T, s suite) {
 	for name, err := range map[string]error{
 		"ClaimMany": claimErr, "AppendMany": appendErr, "FinishMany": finishErr, "NextAttempt": nextErr,
 		"RenewMany": renewErr, "CancelsAsked": asksErr, "Lapsed": lapsedErr, "TakeOver": takeErr, "Load": loadErr,
-		"Tails": tailErr, "Answer": answerErr, "AskCancel": cancelErr, "HasReaders": hasErr, "PruneLogs": pruneErr,
+		"Tails": tailErr, "Answer": answerErr, "Question": questionErr, "AskCancel": cancelErr, "HasReaders": hasErr, "PruneLogs": pruneErr,
 		"FreeKeys": freeErr, "Release": s.Release(ctx, nodeA, []run.Hold{hold(r)}),
 		"TouchReaders": s.TouchReaders(ctx, ids(r), held), "AddEvents": s.AddEvents(ctx, ending(r, "").Events), "Ping": s.Ping(ctx),
 	} {

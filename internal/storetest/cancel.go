@@ -92,6 +92,9 @@ func cancelUnknown(t *testing.T, s suite) {
 	if _, err := s.Answer(t.Context(), newID()); !errors.Is(err, run.ErrNotFound) {
 		t.Errorf("Answer: %v, want ErrNotFound", err)
 	}
+	if _, err := s.Question(t.Context(), newID()); !errors.Is(err, run.ErrNotFound) {
+		t.Errorf("Question: %v, want ErrNotFound", err)
+	}
 }
 
 func cancelTakeOver(t *testing.T, s suite) {

@@ -27,6 +27,9 @@ func sessionMade(t *testing.T, s suite) {
 			t.Errorf("new %v: session %s of %q, want %s of ann", fresh, r.SessionID, r.Owner, c.SessionID)
 		}
 		got := s.outcome(t, in(turn("ann", "next"), c.SessionID), run.Claimed)
+		if q, err := s.Question(t.Context(), got.Run.ID); err != nil || q.Content != "next" || q.Role != "user" || q.RunID != got.Run.ID {
+			t.Errorf("new %v: question %q of %s, %v", fresh, q.Content, q.RunID, err)
+		}
 		if h := texts(got.History); len(h) != 2 || h[0] != "hello" || h[1] != "hi" {
 			t.Errorf("new %v: history %q", fresh, h)
 		}
