@@ -13,6 +13,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -24,10 +25,12 @@ import (
 type Config struct {
 	BaseURL string       // e.g. http://127.0.0.1:8787 or a Supabase project's URL
 	Token   string       // a user's JWT or an API key; empty: none
-	HTTP    *http.Client // nil: one without a time limit on responses
-	// Patience bounds how long a broken stream is tried to be resumed without a
-	// new byte, 0: 60 s.
+	HTTP    *http.Client // nil: one without a time limit on responses, that follows no redirects
+	// Patience bounds how long a broken or refused connection is made anew without
+	// a sign of life from the run, 0: 60 s.
 	Patience time.Duration
+	// Retrying is told before each wait for a new connection; nil: nobody is.
+	Retrying func(err error, pause time.Duration)
 }
 
 // Client is safe for concurrent use.
@@ -39,7 +42,8 @@ type Client struct {
 // New makes a client.
 func New(cfg Config) *Client {
 	if cfg.HTTP == nil {
-		cfg.HTTP = &http.Client{}
+		// A redirect would carry the key to whoever it names.
+		cfg.HTTP = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	if cfg.Patience == 0 {
 		cfg.Patience = time.Minute
@@ -67,6 +71,18 @@ var ErrTruncated = errors.New("the stream was cut off and could not be resumed")
 
 // ErrCorrupt says that an answer is not the one that the edge has stored.
 var ErrCorrupt = errors.New("the answer's length or digest is wrong")
+
+// checkBase refuses a base URL that no request could be sent to.
+func (c *Client) checkBase() error {
+	u, err := url.Parse(c.cfg.BaseURL)
+	if err != nil {
+		return fmt.Errorf("client: base URL: %w", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("client: base URL %q is not an http or https URL", c.cfg.BaseURL)
+	}
+	return nil
+}
 
 // request sends one request and returns its response, or the edge's error.
 func (c *Client) request(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {

@@ -29,12 +29,16 @@ type ChatStream struct {
 	lastID  string
 	resumes int
 	retry   time.Duration // what the edge asked for last
+	heard   time.Time     // the run's last sign of life
 }
 
 // StreamChat prepares a chat; Deltas sends it. Without an idempotency key (or a
 // request id) a request whose fate is unknown is not sent again; once the edge has
 // said ready the stream is resumed in either case.
 func (c *Client) StreamChat(r api.ChatRequest) (*ChatStream, error) {
+	if err := c.checkBase(); err != nil {
+		return nil, err
+	}
 	body, err := encode(r)
 	if err != nil {
 		return nil, fmt.Errorf("client: encode request: %w", err)
@@ -77,7 +81,7 @@ func (s *ChatStream) Deltas(ctx context.Context) iter.Seq2[api.Delta, error] {
 var errStopped = errors.New("stopped by the caller")
 
 func (s *ChatStream) run(ctx context.Context, yield func(api.Delta) bool) error {
-	silent := time.Now()
+	s.heard = time.Now()
 	for try := 0; ; try++ {
 		before := s.lastID
 		err := s.connect(ctx, yield)
@@ -85,12 +89,19 @@ func (s *ChatStream) run(ctx context.Context, yield func(api.Delta) bool) error 
 			return err
 		}
 		if s.lastID != before {
-			silent, try = time.Now(), 0
+			try = 0
 		}
-		if time.Since(silent) > s.client.cfg.Patience {
-			return errors.Join(ErrTruncated, err)
+		pause := s.pause(try, err)
+		if time.Since(s.heard)+pause > s.client.cfg.Patience {
+			if s.ready.RequestID == "" {
+				return err // nothing was cut off
+			}
+			return fmt.Errorf("%w: %w", ErrTruncated, err)
 		}
-		if err := s.wait(ctx, try, err); err != nil {
+		if s.client.cfg.Retrying != nil {
+			s.client.cfg.Retrying(err, pause)
+		}
+		if err := wait(ctx, pause); err != nil {
 			return err
 		}
 		s.resumes++
@@ -113,16 +124,21 @@ func (s *ChatStream) again(err error) bool {
 	return e.Retryable && (s.ready.RequestID != "" || s.key != "")
 }
 
-// wait pauses before the next connection: as long as the edge asked for, else
-// with full jitter.
-func (s *ChatStream) wait(ctx context.Context, try int, err error) error {
-	pause := time.Duration(rand.Int64N(int64(min(100*time.Millisecond<<min(try, 6), 5*time.Second))))
+// pause is how long to wait before the next connection: as long as the edge asked
+// for, else with full jitter.
+func (s *ChatStream) pause(try int, err error) time.Duration {
 	var e *Error
 	if errors.As(err, &e) && e.RetryAfter > 0 {
-		pause = e.RetryAfter
-	} else if s.retry > 0 && try > 0 {
+		return e.RetryAfter
+	}
+	pause := time.Duration(rand.Int64N(int64(min(100*time.Millisecond<<min(try, 6), 5*time.Second))))
+	if try > 0 {
 		pause = max(pause, s.retry)
 	}
+	return pause
+}
+
+func wait(ctx context.Context, pause time.Duration) error {
 	t := time.NewTimer(pause)
 	defer t.Stop()
 	select {
@@ -133,10 +149,18 @@ func (s *ChatStream) wait(ctx context.Context, try int, err error) error {
 	}
 }
 
+// silence is how long a connection may bring nothing. The edge sends a keepalive
+// well within it, so a longer one is a connection that nobody holds any more.
+const silence = 3 * api.KeepaliveEvery
+
+var errSilent = fmt.Errorf("nothing came for %v", silence)
+
 // connect makes one connection and reads it to its end. nil: the answer is whole.
 func (s *ChatStream) connect(ctx context.Context, yield func(api.Delta) bool) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(silence, func() { cancel(errSilent) })
+	defer watch.Stop()
 	header := http.Header{"Accept": {"text/event-stream"}}
 	if s.lastID != "" {
 		header.Set(api.HeaderLastEventID, s.lastID)
@@ -147,28 +171,41 @@ func (s *ChatStream) connect(ctx context.Context, yield func(api.Delta) bool) er
 	}
 	res, err := s.client.request(ctx, method, path, body, header)
 	if err != nil {
-		return err
+		return silent(ctx, err)
 	}
 	defer res.Body.Close()
 	events := sse.NewReader(res.Body, sse.Options{})
 	for {
+		watch.Reset(silence)
 		ev, err := events.Next()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF // no terminal frame: a broken connection
 			}
-			return err
+			return silent(ctx, err)
 		}
+		watch.Stop() // a caller that takes its time with a delta is no silence
 		if over, err := s.event(ev, yield); over || err != nil {
 			return err
 		}
 	}
 }
 
+// silent names the error of a connection that was given up for its silence.
+func silent(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errSilent) {
+		return errSilent
+	}
+	return err
+}
+
 // event takes one frame in.
 func (s *ChatStream) event(ev sse.Event, yield func(api.Delta) bool) (over bool, err error) {
 	if ev.Retry > 0 {
 		s.retry = ev.Retry
+	}
+	if ev.Name == api.FrameDelta || ev.Name == api.FrameKeepalive {
+		s.heard = time.Now() // ready and an error come from an edge that cannot serve, too
 	}
 	own := ev.ID != "" && ev.ID != s.lastID
 	switch ev.Name {
@@ -207,7 +244,7 @@ func (s *ChatStream) event(ev sse.Event, yield func(api.Delta) bool) (over bool,
 		if own {
 			return false, e
 		}
-		return false, errors.Join(errResponseOnly, e)
+		return false, fmt.Errorf("%w: %w", errResponseOnly, e)
 	}
 	return false, nil
 }

@@ -24,11 +24,15 @@ type chatCommand struct {
 	System  string `help:"System message (service role only)."`
 	Key     string `help:"Idempotency key; made for this call if not given."`
 	JSON    bool   `help:"Print one JSON object at the end instead of the text."`
+
+	Patience time.Duration `help:"How long a broken or refused connection is tried again." default:"60s"`
 }
 
 func (chatCommand) Help() string {
 	return `The connection is resumed by itself when it breaks: the answer printed is the one the
-edge has stored, checked by length and digest. An interrupt cancels the run.
+edge has stored, checked by length and digest. An interrupt cancels the run. When an
+answer has to begin anew, standard error says so and the text follows from its start;
+scripts are better served by --json.
 
 Example:
   agentedge chat "What is a lease?" --session 0198c7a0-6d2e-7b64-9d3f-2f4f2f6f9b01`
@@ -53,12 +57,12 @@ func (c *chatCommand) Run(ctx context.Context, p Process) error {
 	if key == "" {
 		key = uuid.Must(uuid.NewV7()).String()
 	}
-	edge := client.New(client.Config{BaseURL: c.URL, Token: c.Token})
+	edge := client.New(client.Config{BaseURL: c.URL, Token: c.Token, Patience: c.Patience, Retrying: c.retrying(p)})
 	stream, err := edge.StreamChat(api.ChatRequest{
 		SessionID: c.Session, Content: content, Model: c.Model, System: c.System, IdempotencyKey: key,
 	})
 	if err != nil {
-		return err
+		return &failure{exitUsage, err}
 	}
 	if err := c.print(ctx, p, stream); err != nil {
 		return c.failed(ctx, p, edge, stream, err)
@@ -71,6 +75,18 @@ func (c *chatCommand) Run(ctx context.Context, p Process) error {
 	}
 	fmt.Fprintf(p.Stderr, "session %s\n", stream.Ready().SessionID)
 	return nil
+}
+
+// retrying says once that an edge is waited for, so that nobody wonders.
+func (c *chatCommand) retrying(p Process) func(error, time.Duration) {
+	said := false
+	return func(err error, pause time.Duration) {
+		if said || pause < time.Second {
+			return
+		}
+		said = true
+		fmt.Fprintf(p.Stderr, "[%v; trying again for up to %v]\n", err, c.Patience)
+	}
 }
 
 // print streams the deltas to the terminal. What a reset voids cannot be taken
@@ -118,7 +134,10 @@ func (c *chatCommand) failed(ctx context.Context, p Process, edge *client.Client
 		err = fmt.Errorf("%w\nhint: the run is %s", err, id)
 	}
 	var named *client.Error
-	if errors.As(err, &named) {
+	switch {
+	case errors.Is(err, client.ErrTruncated) || errors.Is(err, client.ErrCorrupt):
+		return &failure{exitUnreachable, err}
+	case errors.As(err, &named):
 		return &failure{exitFailed, err}
 	}
 	return &failure{exitUnreachable, fmt.Errorf("%w\nhint: is an edge running at %s?", err, c.URL)}

@@ -31,16 +31,6 @@ type Process struct {
 	Stderr  io.Writer
 }
 
-// getenv returns a variable of the process's environment.
-func (p Process) getenv(name string) string {
-	for _, kv := range p.Environ {
-		if v, ok := strings.CutPrefix(kv, name+"="); ok {
-			return v
-		}
-	}
-	return ""
-}
-
 type commands struct {
 	Dev          devCommand     `cmd:"" help:"Run an edge for development: embedded store, mock provider unless keys are set."`
 	Serve        serveCommand   `cmd:"" help:"Run the edge."`

@@ -84,6 +84,9 @@ func (c *devCommand) Run(ctx context.Context, p Process) error {
 	})
 }
 
+// defaultAddr is where the chat command looks for an edge.
+const defaultAddr = "127.0.0.1:8787"
+
 // greet says what can be done now.
 func greet(p Process, cfg *config.Config, addr net.Addr) {
 	kept := "PostgreSQL"
@@ -97,11 +100,15 @@ func greet(p Process, cfg *config.Config, addr net.Addr) {
 	if cfg.Chat.Configured() && !cfg.Chat.ForceMock {
 		from = cfg.Chat.Providers[0].Name
 	}
+	chat := os.Args[0] + ` chat "Hello"`
+	if addr.String() != defaultAddr {
+		chat += " --url http://" + addr.String()
+	}
 	fmt.Fprintf(p.Stdout, `agentedge is ready at http://%[1]s
 answers come from %[2]s, everything is stored in %[3]s
 
 Try it:
   curl -N http://%[1]s/functions/v1/chat -H 'Content-Type: application/json' -d '{"content":"Hello"}'
-  %[4]s chat "Hello"
-`, addr, from, kept, os.Args[0])
+  %[4]s
+`, addr, from, kept, chat)
 }

@@ -207,8 +207,11 @@ func (s *scanner) toolCalls() json.RawMessage {
 	}
 	from := s.pos
 	count := 0
-	for ok := s.enter('['); ok && s.next(']'); count++ {
-		s.skip()
+	if s.enter('[') {
+		for s.next(']') {
+			s.skip()
+			count++
+		}
 	}
 	if s.bad || count == 0 {
 		return nil
