@@ -13,7 +13,7 @@ const (
 	// every 5 MiB, dozens of times a second under load.
 	headroom   = 48 << 20
 	maxPercent = 1000
-	minPercent = 50 // where much is live, thousands of open streams, memory counts more
+	minPercent = 25 // where much is live, thousands of open streams, memory counts more
 	unset      = 100
 )
 
@@ -47,5 +47,5 @@ func collectLoop(ctx context.Context) error {
 // that it is not set anew every second.
 func gcPercent(live uint64) int {
 	percent := 100 * headroom / max(live, 1<<20)
-	return int(min(max(percent/50*50, minPercent), maxPercent))
+	return int(min(max(percent/25*25, minPercent), maxPercent))
 }

@@ -1,7 +1,9 @@
 package chat
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"unicode/utf8"
 	"unsafe"
 
@@ -39,6 +41,12 @@ type toolDelta struct {
 		Arguments string `json:"arguments,omitempty"`
 	} `json:"function"`
 }
+
+// maxCallName bounds what a delta says of a call beside its arguments, which
+// alone are cut to fit a frame.
+const maxCallName = 1 << 10
+
+var errCallName = errors.New("a tool call has an endless name")
 
 // collect puts the answer of an attempt together; frames yields its entries.
 func collect(frames func(yield func(run.Frame))) *collected {
@@ -109,7 +117,7 @@ func (c *collected) toolCalls() json.RawMessage {
 // pieces cuts text into deltas whose JSON strings stay under api.MaxDelta, never
 // inside a character.
 func pieces(text string, yield func(string) error) error {
-	for len(text) > api.MaxDelta/6 {
+	for len(text) > (api.MaxDelta-2)/6 { // what surely fits is not counted
 		n := cut(text)
 		if err := yield(text[:n]); err != nil {
 			return err
@@ -155,7 +163,7 @@ func toolPieces(raw json.RawMessage, yield func([]byte) error) error {
 		whole = whole && deltas[at].Index != nil
 	}
 	if whole {
-		return yield(raw)
+		return yield(compact(raw))
 	}
 	for at, d := range deltas {
 		if d.Index == nil {
@@ -179,11 +187,16 @@ func toolPieces(raw json.RawMessage, yield func([]byte) error) error {
 }
 
 func yieldCall(d toolDelta, yield func([]byte) error) error {
-	data, err := json.Marshal([]toolDelta{d})
-	if err != nil {
+	if len(d.ID)+len(d.Type)+len(d.Function.Name) > maxCallName {
+		return errCallName
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // pieces counts < as the one byte that it is
+	if err := enc.Encode([]toolDelta{d}); err != nil {
 		return err
 	}
-	return yield(data)
+	return yield(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 // bytesAsString reads bytes that never change as a string, without a copy.

@@ -17,7 +17,7 @@ import (
 )
 
 // completed is the ending of a whole answer.
-func (w *turn) completed(a RouteAnswer) run.Ending {
+func (w *turn) completed(a RouteAnswer) *run.Ending {
 	rec := w.job.Record
 	if rec.Attempt > 1 && !w.emitted {
 		// The reset must reach readers even if the new answer says nothing.
@@ -38,7 +38,7 @@ func (w *turn) completed(a RouteAnswer) run.Ending {
 	w.event("chat_done", object(nil).str("message_id", msg.ID.String()).str("model", msg.Model).str("provider", a.Provider).
 		raw("usage", usageJSON(msg.Usage)).str("finish_reason", a.FinishReason).int("attempts", rec.Attempt).
 		int("provider_calls", w.asked).int("ttfb_ms", ms(w.first)).int("total_ms", ms(time.Since(w.started))).end())
-	return run.Ending{State: run.Completed, Kind: run.Done, Data: data, Result: data, Message: msg, Events: w.events}
+	return &run.Ending{State: run.Completed, Kind: run.Done, Data: data, Result: data, Message: msg, Events: w.events}
 }
 
 // doneData is the stored object of chat.done; the encoder adds content, tool_calls
@@ -63,12 +63,12 @@ func ms(d time.Duration) int { return int(d.Milliseconds()) }
 
 // failed is the ending of a run whose provider failed for good. What it had said
 // by then is kept as a message that says so.
-func (w *turn) failed(f *fault.Error) run.Ending {
+func (w *turn) failed(f *fault.Error) *run.Ending {
 	return w.broken(run.Failed, record.StatusFailed, f)
 }
 
 // stopped is the ending of a run that something outside ended.
-func (w *turn) stopped(cause error) run.Ending {
+func (w *turn) stopped(cause error) *run.Ending {
 	switch {
 	case errors.Is(cause, run.ErrDrained):
 		return w.broken(run.Interrupted, record.StatusInterrupted,
@@ -82,7 +82,7 @@ func (w *turn) stopped(cause error) run.Ending {
 }
 
 // Close makes the ending of a run that nobody will work on again.
-func (t *Turns) Close(job *run.Job, why api.Code) run.Ending {
+func (t *Turns) Close(job *run.Job, why api.Code) *run.Ending {
 	w := t.turn(job)
 	if err := w.read(); err != nil {
 		t.cfg.Logger.Error("stored request cannot be read", "request_id", job.Record.ID, "error", err)
@@ -97,17 +97,17 @@ func (t *Turns) Close(job *run.Job, why api.Code) run.Ending {
 
 // Fail makes the ending of a run whose handler broke down, or whose rows the store
 // will not take.
-func (t *Turns) Fail(job *run.Job) run.Ending {
+func (t *Turns) Fail(job *run.Job) *run.Ending {
 	rec := job.Record
 	data := errorData(fault.New(api.Internal, "internal error"), rec.ID, rec.TraceID)
-	return run.Ending{State: run.Failed, Kind: run.Error, Data: data, Error: data, FreeKey: true}
+	return &run.Ending{State: run.Failed, Kind: run.Error, Data: data, Error: data, FreeKey: true}
 }
 
-func (w *turn) broken(state run.State, status string, f *fault.Error) run.Ending {
+func (w *turn) broken(state run.State, status string, f *fault.Error) *run.Ending {
 	rec := w.job.Record
 	c := collect(func(yield func(run.Frame)) { w.job.Frames(0, yield) })
 	data := errorData(f, rec.ID, rec.TraceID)
-	end := run.Ending{State: state, Kind: run.Error, Data: data, Error: data, FreeKey: f.Retryable}
+	end := &run.Ending{State: state, Kind: run.Error, Data: data, Error: data, FreeKey: f.Retryable}
 	if len(c.text) > 0 || len(c.calls) > 0 {
 		end.Message = w.message(c, status)
 		end.Message.Model, end.Message.Provider = w.req.Model, w.last

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -152,6 +153,7 @@ func errorData(err *fault.Error, id uuid.UUID, trace string) []byte {
 	if fail != nil || len(data) > api.MaxFrame-512 {
 		plain := *err
 		plain.Details = nil
+		plain.Message = strings.ToValidUTF8(plain.Message[:min(len(plain.Message), 1<<10)], "")
 		return errorData(&plain, id, trace)
 	}
 	return data

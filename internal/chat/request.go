@@ -205,10 +205,7 @@ func (b *Body) setContent(raw json.RawMessage, maxChars int) error {
 
 // partsText checks OpenAI's content parts and joins the texts among them.
 func partsText(raw json.RawMessage) (string, error) {
-	var parts []struct {
-		Type string  `json:"type"`
-		Text *string `json:"text"`
-	}
+	var parts []json.RawMessage
 	if err := json.Unmarshal(raw, &parts); err != nil {
 		return "", invalidType("content", "a string or an array of content parts")
 	}
@@ -218,23 +215,44 @@ func partsText(raw json.RawMessage) (string, error) {
 	var texts []string
 	useful := false
 	for _, p := range parts {
-		switch p.Type {
-		case "text":
-			if p.Text == nil {
-				return "", invalidType("content", "parts whose text is a string")
-			}
-			texts = append(texts, *p.Text)
-			useful = useful || strings.TrimSpace(*p.Text) != ""
-		case "image_url", "input_audio", "file":
-			useful = true
-		default:
-			return "", invalidType("content", "parts of type text, image_url, input_audio or file")
+		kind, text, err := readPart(p)
+		if err != nil {
+			return "", err
 		}
+		if kind == "text" {
+			texts = append(texts, text)
+		}
+		useful = useful || kind != "text" || strings.TrimSpace(text) != ""
 	}
 	if !useful {
 		return "", fault.New(api.EmptyContent, "content is empty").With("field", "content")
 	}
 	return strings.Join(texts, "\n"), nil
+}
+
+// readPart reads a part by the exact names of its members: encoding/json would
+// take a TEXT beside the text, and count another text than the provider reads.
+func readPart(raw json.RawMessage) (kind, text string, err error) {
+	members, err := strictjson.Parse(raw, strictjson.Limits{Depth: api.MaxDepth})
+	if err != nil {
+		return "", "", invalidType("content", "a string or an array of content parts")
+	}
+	hasText := false
+	for _, m := range members {
+		switch m.Name {
+		case "type":
+			kind, _ = strictjson.Text(m.Raw)
+		case "text":
+			text, hasText = strictjson.Text(m.Raw)
+		}
+	}
+	switch {
+	case kind == "text" && !hasText:
+		return "", "", invalidType("content", "parts whose text is a string")
+	case kind == "text", kind == "image_url", kind == "input_audio", kind == "file":
+		return kind, text, nil
+	}
+	return "", "", invalidType("content", "parts of type text, image_url, input_audio or file")
 }
 
 // checkModel takes a well-formed name that the configured list allows. What it

@@ -101,6 +101,11 @@ type RouteAnswer struct {
 // overcome, with RetryAfter where one is known.
 // Refusals of the request itself (upstream_rejected) are final at once.
 func (r *Route) Chat(ctx context.Context, call Call, emit func(Delta) error, note func(Retry), avoid ...string) (RouteAnswer, error) {
+	return r.trip(call, emit, note, avoid).run(ctx)
+}
+
+// trip sets out on one Chat.
+func (r *Route) trip(call Call, emit func(Delta) error, note func(Retry), avoid []string) *trip {
 	r.budget.Request(time.Now())
 	t := &trip{Route: r, call: call, emit: emit, note: note, patience: r.maxWait}
 	for i := range r.providers {
@@ -109,6 +114,10 @@ func (r *Route) Chat(ctx context.Context, call Call, emit func(Delta) error, not
 	slices.SortStableFunc(t.legs, func(a, b *leg) int {
 		return rank(avoid, a.Upstream.Name()) - rank(avoid, b.Upstream.Name())
 	})
+	return t
+}
+
+func (t *trip) run(ctx context.Context) (RouteAnswer, error) {
 	for {
 		l, permit, err := t.next(ctx)
 		if err != nil {

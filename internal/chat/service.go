@@ -285,7 +285,7 @@ func (s *Service) Cancel(ctx context.Context, rec run.Record, wait time.Duration
 		defer r.Close()
 		over := false
 		for frames := []run.Frame(nil); !over && ctx.Err() == nil; {
-			if frames, over, _ = r.Take(frames[:0], 1<<20); !over {
+			if frames, over, _ = r.Take(frames[:0], 1<<20); !over && len(frames) == 0 {
 				select {
 				case <-r.Wake():
 				case <-ctx.Done():

@@ -72,7 +72,7 @@ func (s *Service) State(ctx context.Context, rec run.Record) (State, error) {
 
 // Answer is the JSON of a finished run for a caller who did not want a stream:
 // the fields of chat.done and of the run's state, with the whole content.
-func (e *Encoder) Answer(rec run.Record, end run.Frame, log Frames) []byte {
+func (e *Encoder) Answer(rec *run.Record, end run.Frame, log Frames) []byte {
 	c := log.of(end.Attempt)
 	d := make([]byte, 0, len(end.Data)+len(c.text)+len(c.text)/8+256)
 	d = append(d, bytes.TrimSuffix(end.Data, []byte("}"))...)

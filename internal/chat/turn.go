@@ -66,47 +66,61 @@ type turn struct {
 	emitted bool          // the current attempt has a frame
 	asked   int           // provider calls
 	last    string        // the provider asked last
+	answer  RouteAnswer
 	events  []record.Event
 	prompt  []Message
 }
 
 // Work asks the providers until there is an answer, a failure that is final, or
 // an end from outside.
-func (t *Turns) Work(ctx context.Context, job *run.Job) run.Ending {
+func (t *Turns) Work(ctx context.Context, job *run.Job) *run.Ending {
 	w := t.turn(job)
 	if err := w.read(); err != nil {
 		return w.failed(fault.Wrap(err, api.Internal, "the stored request cannot be read"))
 	}
 	w.prompt = w.messages(job.History)
-	var avoid []string
 	for {
 		w.emitted = false
-		answer, err := t.route.Chat(ctx, w.call(), w.emit, w.note, avoid...)
-		w.asked += answer.Calls
-		if answer.Provider != "" {
-			w.last = answer.Provider
+		err := w.ask(ctx)
+		if end := w.judge(ctx, err); end != nil {
+			return end
 		}
-		if err == nil {
-			return w.completed(answer)
-		}
-		if ctx.Err() != nil {
-			return w.stopped(context.Cause(ctx))
-		}
-		f := asFault(err)
-		if !w.emitted || !f.Retryable || !w.restarts() {
-			return w.failed(f)
-		}
-		switch err := job.Restart(ctx); {
-		case ctx.Err() != nil:
-			return w.stopped(context.Cause(ctx))
-		case errors.Is(err, run.ErrTried):
-			return w.failed(f)
-		case err != nil:
-			return w.failed(fault.Wrap(err, api.StorageUnavailable, "the store is not available"))
-		}
-		w.retried(f)
-		avoid = []string{w.last}
 	}
+}
+
+// ask lets the providers answer, the one last that broke off before.
+func (w *turn) ask(ctx context.Context) (err error) {
+	w.answer, err = w.route.Chat(ctx, w.call(), w.emit, w.note, w.last)
+	w.asked += w.answer.Calls
+	if w.answer.Provider != "" {
+		w.last = w.answer.Provider
+	}
+	return err
+}
+
+// judge turns what came of asking into the run's ending; nil after an answer that
+// broke off and is begun anew.
+func (w *turn) judge(ctx context.Context, err error) *run.Ending {
+	if err == nil {
+		return w.completed(w.answer)
+	}
+	if ctx.Err() != nil {
+		return w.stopped(context.Cause(ctx))
+	}
+	f := asFault(err)
+	if !w.emitted || !f.Retryable || !w.restarts() {
+		return w.failed(f)
+	}
+	switch err := w.job.Restart(ctx); {
+	case ctx.Err() != nil:
+		return w.stopped(context.Cause(ctx))
+	case errors.Is(err, run.ErrTried):
+		return w.failed(f)
+	case err != nil:
+		return w.failed(fault.Wrap(err, api.StorageUnavailable, "the store is not available"))
+	}
+	w.retried(f)
+	return nil
 }
 
 func (t *Turns) turn(job *run.Job) *turn {
@@ -168,7 +182,7 @@ func (w *turn) emit(d Delta) error {
 	if len(d.ToolCalls) > 0 {
 		err := toolPieces(d.ToolCalls, func(data []byte) error { return w.append(kindTools, data) })
 		var syntax *json.UnmarshalTypeError
-		if errors.As(err, &syntax) {
+		if errors.As(err, &syntax) || errors.Is(err, errCallName) {
 			return fault.Wrap(err, api.UpstreamBadResponse, "the provider sent tool calls of an unknown shape")
 		}
 		return err

@@ -27,10 +27,6 @@ func readBody(w http.ResponseWriter, r *request, limit int64) ([]strictjson.Memb
 	if r.ContentLength > limit {
 		return nil, tooLarge
 	}
-	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
-		return nil, err
-	}
 	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if err != nil {
 		var over *http.MaxBytesError
@@ -42,15 +38,18 @@ func readBody(w http.ResponseWriter, r *request, limit int64) ([]strictjson.Memb
 		}
 		return nil, fault.Wrap(err, api.InvalidRequest, "the body could not be read")
 	}
-	if err := control.SetReadDeadline(time.Time{}); err != nil {
+	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
 	return strictjson.Parse(body, strictjson.Limits{Depth: api.MaxDepth})
 }
 
+// maxTrusted is what is set aside for a body that has not come yet.
+const maxTrusted = 64 << 10
+
 // readAll is io.ReadAll for a length that is mostly known.
 func readAll(r io.Reader, length int64) ([]byte, error) {
-	buf := make([]byte, 0, max(length, 511)+1)
+	buf := make([]byte, 0, min(max(length, 511), maxTrusted)+1)
 	for {
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]

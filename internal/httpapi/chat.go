@@ -19,19 +19,39 @@ import (
 // cancelWait is how long a cancel waits for the run's end.
 const cancelWait = 2 * time.Second
 
+// reading is a run that a request has got to read, from where, and how.
+type reading struct {
+	run    run.Record
+	at     run.Position
+	stream bool
+}
+
 // postChat accepts a turn and answers it: as a stream, or as JSON once it is over.
 func (s *Server) postChat(w http.ResponseWriter, r *request) error {
-	key, err := idempotencyKey(r.Header)
+	got, err := s.acceptChat(w, r)
 	if err != nil {
 		return err
+	}
+	if got.stream {
+		return s.stream(w, r, got)
+	}
+	return s.answer(w, r, got)
+}
+
+// acceptChat does all that comes before the answer. What it needs for that is off
+// the stack, and forgotten, while a stream is open.
+func (s *Server) acceptChat(w http.ResponseWriter, r *request) (*reading, error) {
+	key, err := idempotencyKey(r.Header)
+	if err != nil {
+		return nil, err
 	}
 	members, err := readBody(w, r, api.MaxChatBody)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	body, err := s.chat.Parse(members, r.who)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if last := r.Header.Get(api.HeaderLastEventID); last != "" {
 		return s.repost(w, r, body, last)
@@ -41,35 +61,29 @@ func (s *Server) postChat(w http.ResponseWriter, r *request) error {
 	}, body)
 	limit.Headers(w.Header(), chat.Kind, limit.Rate(turn.Rate))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if turn.Joined {
 		w.Header().Set(api.HeaderReplayed, "true")
 	}
-	if body.Stream {
-		return s.stream(w, r, turn.Run, run.Position{})
-	}
-	return s.answer(w, r, turn.Run)
+	return &reading{run: turn.Run, stream: body.Stream}, nil
 }
 
-// repost resumes a run for a client that sends its request again after a cut.
-func (s *Server) repost(w http.ResponseWriter, r *request, body *chat.Body, last string) error {
+// repost finds the run for a client that sends its request again after a cut.
+func (s *Server) repost(w http.ResponseWriter, r *request, body *chat.Body, last string) (*reading, error) {
 	id, at, err := eventID(last)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rec, err := s.chat.Load(r.Context(), r.who, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !bytes.Equal(rec.Fingerprint, chat.Fingerprint(rec.Endpoint, body)) {
-		return fault.New(api.IdempotencyReused, "Last-Event-ID names the run of another request")
+		return nil, fault.New(api.IdempotencyReused, "Last-Event-ID names the run of another request")
 	}
 	w.Header().Set(api.HeaderReplayed, "true")
-	if !body.Stream {
-		return s.answer(w, r, rec)
-	}
-	return s.stream(w, r, rec, at)
+	return &reading{run: rec, at: at, stream: body.Stream}, nil
 }
 
 // getChat returns a run's state, or its log.
@@ -86,7 +100,7 @@ func (s *Server) getChat(w http.ResponseWriter, r *request) error {
 		last = r.URL.Query().Get("after")
 	}
 	if last == "" {
-		return s.stream(w, r, rec, run.Position{})
+		return s.stream(w, r, &reading{run: rec})
 	}
 	id, at, err := eventID(last)
 	if err != nil {
@@ -95,7 +109,7 @@ func (s *Server) getChat(w http.ResponseWriter, r *request) error {
 	if id != rec.ID {
 		return fault.New(api.InvalidEventID, "this is the id of another run's frame")
 	}
-	return s.stream(w, r, rec, at)
+	return s.stream(w, r, &reading{run: rec, at: at})
 }
 
 // cancelChat stops a run. It is idempotent: a run that is over stays as it is.
@@ -134,10 +148,11 @@ func (s *Server) state(w http.ResponseWriter, r *request, rec run.Record) error 
 }
 
 // answer waits for a run's end and writes it as one JSON object.
-func (s *Server) answer(w http.ResponseWriter, r *request, rec run.Record) error {
+func (s *Server) answer(w http.ResponseWriter, r *request, got *reading) error {
+	rec := &got.run
 	r.runID = rec.ID.String()
 	w.Header()[http.CanonicalHeaderKey(api.HeaderRequestID)] = []string{r.runID}
-	reader, enc, err := s.chat.Tail(r.Context(), rec, run.Position{})
+	reader, enc, err := s.chat.Tail(r.Context(), *rec, run.Position{})
 	if err != nil {
 		return err
 	}
@@ -153,6 +168,9 @@ func (s *Server) answer(w http.ResponseWriter, r *request, rec run.Record) error
 		if broken != nil {
 			return broken
 		}
+		if len(frames) > 0 {
+			continue // there may be more than one taking
+		}
 		select {
 		case <-reader.Wake():
 		case <-r.Context().Done():
@@ -161,7 +179,7 @@ func (s *Server) answer(w http.ResponseWriter, r *request, rec run.Record) error
 	}
 }
 
-func (s *Server) writeAnswer(w http.ResponseWriter, reader *run.Reader, rec run.Record, enc *chat.Encoder, frames []run.Frame) error {
+func (s *Server) writeAnswer(w http.ResponseWriter, reader *run.Reader, rec *run.Record, enc *chat.Encoder, frames []run.Frame) error {
 	end := frames[len(frames)-1]
 	if end.Kind == run.Error {
 		var f fault.Error
@@ -176,7 +194,7 @@ func (s *Server) writeAnswer(w http.ResponseWriter, reader *run.Reader, rec run.
 	h["X-Content-Type-Options"] = streamSniff
 	h["Content-Length"] = []string{strconv.Itoa(len(data))}
 	w.WriteHeader(http.StatusOK)
-	w.Write(data) // the caller may be gone; the answer is stored
+	send(w, data)
 	return nil
 }
 

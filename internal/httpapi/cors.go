@@ -42,6 +42,7 @@ func (s *Server) cors(w http.ResponseWriter, r *request) (done bool) {
 	h.Set("Access-Control-Allow-Headers", allowHeaders)
 	h.Set("Access-Control-Allow-Methods", allowMethods)
 	h.Set("Access-Control-Max-Age", "86400")
+	bound(w)
 	w.WriteHeader(http.StatusNoContent)
 	return true
 }

@@ -74,6 +74,27 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	h["Content-Type"] = []string{"application/json; charset=utf-8"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	h["Content-Length"] = []string{strconv.Itoa(len(data))}
+	bound(w)
 	w.WriteHeader(status)
 	w.Write(data) // the caller may be gone; nothing depends on it
+}
+
+// bound lets a short response wait so long for a caller who does not take it.
+func bound(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(replyTime)) // every connection has deadlines
+}
+
+// send writes a response of any length, each piece with a fresh deadline.
+func send(w http.ResponseWriter, data []byte) {
+	control := http.NewResponseController(w)
+	for len(data) > 0 {
+		if control.SetWriteDeadline(time.Now().Add(writeTime)) != nil {
+			return
+		}
+		n, err := w.Write(data[:min(len(data), maxBatch)])
+		if err != nil {
+			return // the caller is gone; nothing depends on it
+		}
+		data = data[n:]
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,8 @@ const (
 	maxHeaders = 12 << 10 // net/http allows 4 KiB more than it is told
 	headerTime = 10 * time.Second
 	bodyTime   = 30 * time.Second
-	writeTime  = 10 * time.Second // a reader that takes nothing for so long is gone
+	replyTime  = bodyTime + writeTime // of what is no stream, the rest of the request's body included
+	writeTime  = 10 * time.Second     // a reader that takes nothing for so long is gone
 )
 
 // Config of a Server.
@@ -54,6 +56,7 @@ type Server struct {
 	draining  atomic.Bool
 	buffers   sync.Pool // of *[]byte, for frames on their way out
 	handler   http.Handler
+	lost      http.Handler // of paths that are none
 }
 
 // New makes the server.
@@ -65,7 +68,7 @@ func New(cfg Config, service *chat.Service, verifier *auth.Verifier, ready func(
 		cfg.Keepalive = api.KeepaliveEvery
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, chat: service, auth: verifier, ready: ready, anyOrigin: takesAny(cfg.CORSOrigins)}
-	s.handler = s.routes()
+	s.handler, s.lost = s.routes(), s.plain(unknown)
 	return s
 }
 
@@ -82,7 +85,7 @@ func (s *Server) HTTP() *http.Server {
 	return &http.Server{
 		Handler: s, Protocols: &protocols,
 		MaxHeaderBytes: maxHeaders, ReadHeaderTimeout: headerTime, IdleTimeout: 2 * time.Minute,
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 100},
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 100, WriteByteTimeout: writeTime},
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
@@ -95,7 +98,20 @@ type request struct {
 	who   auth.Principal
 }
 
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+// ServeHTTP answers a path that is not in its shortest form itself: net/http's mux
+// would redirect it, without the headers that every response has, and a browser
+// takes no redirect of a preflight.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	clean := path.Clean(r.URL.Path)
+	if clean != "/" && strings.HasSuffix(r.URL.Path, "/") {
+		clean += "/"
+	}
+	if clean != r.URL.Path {
+		s.lost.ServeHTTP(w, r)
+		return
+	}
+	s.handler.ServeHTTP(w, r)
+}
 
 // plain serves what every request passes: a trace id, CORS, errors.
 func (s *Server) plain(h handler) http.Handler {
@@ -107,6 +123,10 @@ func (s *Server) plain(h handler) http.Handler {
 			// here. A proxy that went by that length has sent us somebody else's
 			// request behind this one: it is not read.
 			w.Header().Set("Connection", "close")
+		}
+		if r.ContentLength != 0 {
+			// net/http reads what a handler leaves of a body, and waits for it.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // every connection has deadlines
 		}
 		if s.cors(w, r) {
 			return

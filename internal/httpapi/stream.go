@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -27,19 +28,32 @@ var (
 )
 
 // stream writes a run's log from a position on, until its end or the reader's.
-func (s *Server) stream(w http.ResponseWriter, r *request, rec run.Record, at run.Position) error {
-	if rec.State.Terminal() && at.Attempt == rec.Attempt && at.Seq == rec.LastSeq {
-		w.WriteHeader(http.StatusNoContent) // nothing follows: the client need not come again
-		return nil
-	}
-	if at.Attempt > rec.Attempt {
-		return fault.New(api.InvalidEventID, "this attempt was never made")
-	}
-	reader, enc, err := s.chat.Tail(r.Context(), rec, at)
-	if err != nil {
+func (s *Server) stream(w http.ResponseWriter, r *request, got *reading) error {
+	p, err := s.openStream(w, r, got)
+	if p == nil || err != nil {
 		return err
 	}
-	defer reader.Close()
+	defer p.close()
+	p.run(r.Context(), s.cfg.Keepalive)
+	return nil
+}
+
+// openStream begins the response of a stream. Without an error and without a pump there
+// is nothing to stream.
+func (s *Server) openStream(w http.ResponseWriter, r *request, got *reading) (*pump, error) {
+	rec, at := &got.run, got.at
+	if rec.State.Terminal() && at.Attempt == rec.Attempt && at.Seq == rec.LastSeq {
+		bound(w)
+		w.WriteHeader(http.StatusNoContent) // nothing follows: the client need not come again
+		return nil, nil
+	}
+	if at.Attempt > rec.Attempt {
+		return nil, fault.New(api.InvalidEventID, "this attempt was never made")
+	}
+	reader, enc, err := s.chat.Tail(r.Context(), *rec, at)
+	if err != nil {
+		return nil, err
+	}
 	h := w.Header()
 	h["Content-Type"] = streamType
 	h["Cache-Control"] = streamCache
@@ -47,56 +61,79 @@ func (s *Server) stream(w http.ResponseWriter, r *request, rec run.Record, at ru
 	h["X-Content-Type-Options"] = streamSniff
 	h["X-Request-Id"] = []string{rec.ID.String()}
 	w.WriteHeader(http.StatusOK)
-	out := &writer{w: w, control: http.NewResponseController(w), pool: &s.buffers}
-	defer out.rest()
-	out.need()
-	out.buf = enc.Ready(out.buf, rec, at != run.Position{}, retryIn(2*time.Second))
-	if out.flush() != nil {
-		return nil
+	p := &pump{reader: reader, enc: enc, writer: writer{w: w, control: http.NewResponseController(w), pool: &s.buffers, muxed: r.ProtoMajor > 1}}
+	p.need()
+	p.buf = enc.Ready(p.buf, *rec, at != run.Position{}, retryIn(2*time.Second))
+	if p.flush() != nil {
+		p.close()
+		return nil, nil
 	}
-	s.pump(r, out, reader, enc)
-	return nil
+	return p, nil
 }
 
-// pump copies frames to the connection. It ends with the run's terminal frame,
-// with the client, or with an error frame of this response alone.
-func (s *Server) pump(r *request, out *writer, reader *run.Reader, enc *chat.Encoder) {
-	quiet := time.NewTimer(s.cfg.Keepalive)
+// pump copies the frames of a log to one connection.
+type pump struct {
+	writer
+	reader *run.Reader
+	enc    *chat.Encoder
+	frames []run.Frame
+}
+
+func (p *pump) close() {
+	p.rest()
+	p.reader.Close()
+}
+
+// run copies until the run's terminal frame, the client's leaving, or an error
+// frame of this response alone.
+func (p *pump) run(ctx context.Context, keepalive time.Duration) {
+	quiet := time.NewTimer(keepalive)
 	defer quiet.Stop()
-	var frames []run.Frame
 	for {
-		var over bool
-		var broken *fault.Error
-		frames, over, broken = reader.Take(frames[:0], maxBatch)
-		out.need()
-		for _, f := range frames {
-			out.buf = enc.Frame(out.buf, f, reader.Frames)
-		}
-		if broken != nil {
-			out.buf = enc.Broken(out.buf, broken, retryIn(time.Second))
-		}
-		if out.flush() != nil || over || broken != nil {
+		more, over := p.copy()
+		if over {
 			return
 		}
-		if len(frames) > 0 {
-			clear(frames)
+		if more {
 			continue
 		}
-		out.rest()
+		p.rest()
 		select {
-		case <-reader.Wake():
+		case <-p.reader.Wake():
 		case <-quiet.C:
-			wait := s.cfg.Keepalive - time.Since(out.last)
-			if wait <= 0 {
-				out.need()
-				out.buf = enc.Keepalive(out.buf, time.Now())
-				wait = s.cfg.Keepalive
-			}
-			quiet.Reset(wait)
-		case <-r.Context().Done():
+			quiet.Reset(p.keepAlive(keepalive))
+		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// copy writes what the log has for the reader. more: there may be more at once.
+func (p *pump) copy() (more, over bool) {
+	var broken *fault.Error
+	p.frames, over, broken = p.reader.Take(p.frames[:0], maxBatch)
+	p.need()
+	for _, f := range p.frames {
+		p.buf = p.enc.Frame(p.buf, f, p.reader.Frames)
+	}
+	more = len(p.frames) > 0
+	clear(p.frames)
+	if broken != nil {
+		p.buf = p.enc.Broken(p.buf, broken, retryIn(time.Second))
+	}
+	return more, p.flush() != nil || over || broken != nil
+}
+
+// keepAlive writes a keepalive if nothing was written for so long, and returns
+// when to look again. An error of the connection shows at the next write, or by
+// the request's end.
+func (p *pump) keepAlive(every time.Duration) time.Duration {
+	if wait := every - time.Since(p.last); wait > 0 {
+		return wait
+	}
+	p.need()
+	p.buf = p.enc.Keepalive(p.buf, time.Now())
+	return every
 }
 
 // retryIn spreads reconnections around d.
@@ -114,6 +151,7 @@ type writer struct {
 	buf      []byte
 	last     time.Time // of the last write
 	deadline time.Time
+	muxed    bool // HTTP/2 ends a stream when its deadline passes, also one that waits
 }
 
 // need makes sure that there is a buffer.
@@ -154,5 +192,9 @@ func (o *writer) flush() error {
 		return err
 	}
 	o.buf = o.buf[:0]
-	return o.control.Flush()
+	if err := o.control.Flush(); err != nil || !o.muxed {
+		return err
+	}
+	o.deadline = time.Time{}
+	return o.control.SetWriteDeadline(o.deadline)
 }

@@ -31,7 +31,7 @@ func BenchmarkDecode50(b *testing.B) {
 	body := benchStream()
 	b.ReportAllocs()
 	for b.Loop() {
-		a := answering{call: call(), emit: func(chat.Delta) error { return nil }, watch: w}
+		a := answering{stream: true, emit: func(chat.Delta) error { return nil }, watch: w}
 		if _, err := c.read(&a, &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body))}); err != nil {
 			b.Fatal(err)
 		}

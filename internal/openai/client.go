@@ -116,41 +116,67 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // error of emit as it is. In all but the first case the provider's request is
 // aborted and its connection closed, never kept half-read.
 func (c *Client) Chat(ctx context.Context, call chat.Call, emit func(chat.Delta) error) (chat.Answer, error) {
+	x, err := c.send(ctx, call)
+	if err != nil {
+		return chat.Answer{}, err
+	}
+	defer x.close()
+	x.stream, x.asked, x.emit = call.Stream, call.Model, emit
+	answer, err := c.read(&x.answering, x.resp)
+	if x.emitFailed {
+		return chat.Answer{}, err
+	}
+	return answer, cause(ctx, x.ctx, err)
+}
+
+// exchange is a request whose answer has begun. It is kept apart from the sending,
+// which takes more stack than thousands of open streams should each keep.
+type exchange struct {
+	answering
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	resp   *http.Response
+}
+
+func (x *exchange) close() {
+	if x.resp != nil {
+		_ = x.resp.Body.Close() // what it says is about the rest of an answer that nobody wants
+	}
+	x.watch.stop()
+	x.cancel(nil)
+}
+
+// send makes the request and returns its answer's beginning: a response that may
+// hold an answer.
+func (c *Client) send(ctx context.Context, call chat.Call) (_ *exchange, err error) {
 	body, err := encodeCall(call)
 	if err != nil {
-		return chat.Answer{}, err
+		return nil, err
 	}
-	key := strings.TrimSpace(c.keys())
-	if !validKey(key) {
-		return chat.Answer{}, errBadKey()
+	x := &exchange{}
+	x.key = strings.TrimSpace(c.keys())
+	if !validKey(x.key) {
+		return nil, errBadKey()
 	}
-	reqCtx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	w := startWatch(c.timeout, cancel)
-	defer w.stop()
-
+	x.ctx, x.cancel = context.WithCancelCause(ctx)
+	x.watch = startWatch(c.timeout, x.cancel)
+	defer func() {
+		if err != nil {
+			x.close()
+		}
+	}()
 	sent := newPayload(body)
-	w.wait()
-	resp, err := c.transport.RoundTrip(c.request(reqCtx, sent, key, call.Stream))
-	w.got()
+	x.watch.wait()
+	x.resp, err = c.transport.RoundTrip(c.request(x.ctx, sent, x.key, call.Stream))
+	x.watch.got()
 	if err != nil {
-		return chat.Answer{}, cause(ctx, reqCtx, noAnswer(err))
+		return nil, cause(ctx, x.ctx, noAnswer(err))
 	}
-	defer resp.Body.Close()
 	sent.release()
-	if resp.StatusCode != http.StatusOK {
-		err := c.refusal(resp, w, key)
-		return chat.Answer{}, cause(ctx, nil, err)
+	if x.resp.StatusCode != http.StatusOK {
+		return nil, cause(ctx, nil, c.refusal(x.resp, x.watch, x.key))
 	}
-	if err := wrongType(resp.Header); err != nil {
-		return chat.Answer{}, err
-	}
-	a := answering{call: call, emit: emit, key: key, watch: w}
-	answer, err := c.read(&a, resp)
-	if a.emitFailed {
-		return chat.Answer{}, err
-	}
-	return answer, cause(ctx, reqCtx, err)
+	return x, wrongType(x.resp.Header)
 }
 
 func (c *Client) request(ctx context.Context, body *payload, key string, stream bool) *http.Request {

@@ -27,10 +27,11 @@ const (
 
 // answering is one answer as it comes in.
 type answering struct {
-	call  chat.Call
-	emit  func(chat.Delta) error
-	key   string
-	watch *watch
+	stream bool   // asked for
+	asked  string // the model
+	emit   func(chat.Delta) error
+	key    string
+	watch  *watch
 
 	emitFailed bool
 	chose      bool // a choice was seen
@@ -52,25 +53,32 @@ func (c *Client) read(a *answering, resp *http.Response) (chat.Answer, error) {
 			c.readers.Put(r)
 		}
 	}()
-	first, err := r.first()
-	switch {
-	case err == io.EOF:
-		err = fault.New(api.UpstreamBadResponse, "the provider's answer is empty")
-	case err != nil:
-		err = broken(err)
-	case first == '{' || first == '[':
-		err = a.plain(r)
-	case first == '<':
-		err = fault.New(api.UpstreamBadResponse, "the provider answered with a web page")
-	case !a.call.Stream:
-		err = fault.New(api.UpstreamBadResponse, "the provider's answer is not JSON")
-	default:
-		err = a.stream(r)
+	read, err := a.form(r)
+	if err == nil {
+		err = read(r)
 	}
 	if err != nil {
 		return chat.Answer{}, a.mark(err, resp.StatusCode)
 	}
 	return a.answer(), nil
+}
+
+// form looks at an answer's first byte and returns how to read it.
+func (a *answering) form(r *reader) (read func(*reader) error, err error) {
+	first, err := r.first()
+	switch {
+	case err == io.EOF:
+		return nil, fault.New(api.UpstreamBadResponse, "the provider's answer is empty")
+	case err != nil:
+		return nil, broken(err)
+	case first == '{' || first == '[':
+		return a.plain, nil
+	case first == '<':
+		return nil, fault.New(api.UpstreamBadResponse, "the provider answered with a web page")
+	case !a.stream:
+		return nil, fault.New(api.UpstreamBadResponse, "the provider's answer is not JSON")
+	}
+	return a.events, nil
 }
 
 // mark notes the status under which a failure came.
@@ -82,8 +90,8 @@ func (a *answering) mark(err error, status int) error {
 	return err
 }
 
-// stream reads events until the answer's end.
-func (a *answering) stream(r *reader) error {
+// events reads events until the answer's end.
+func (a *answering) events(r *reader) error {
 	for events := 0; ; events++ {
 		a.watch.useful.Store(a.watch.now())
 		e, err := r.next()
@@ -219,7 +227,7 @@ func (a *answering) answer() chat.Answer {
 		finish = "stop"
 	}
 	if model == "" {
-		model = a.call.Model
+		model = a.asked
 	}
 	return chat.Answer{Model: model, FinishReason: finish, Usage: a.usage}
 }

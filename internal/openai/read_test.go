@@ -22,9 +22,7 @@ func readBody(t *testing.T, stream bool, body io.Reader) (*collected, chat.Answe
 	w := startWatch(time.Hour, func(error) {})
 	defer w.stop()
 	var got collected
-	ask := call()
-	ask.Stream = stream
-	a := answering{call: ask, emit: got.emit, watch: w}
+	a := answering{asked: call().Model, stream: stream, emit: got.emit, watch: w}
 	answer, err := c.read(&a, &http.Response{StatusCode: 200, Body: io.NopCloser(body)})
 	return &got, answer, err
 }

@@ -244,3 +244,29 @@ func TestOneBadEnd(t *testing.T) {
 		}
 	})
 }
+
+// TestRetriedClaimKeepsItsLease: a claim of a batch that failed is made once more.
+// While that is under way nobody gives up what it may have become.
+func TestRetriedClaimKeepsItsLease(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.node("a")
+		busy, slow := make(chan struct{}), make(chan struct{})
+		a.store.once("ClaimMany", trouble{hold: busy}, trouble{before: errAway}, trouble{late: slow})
+		pass(3 * time.Second)
+		claims := []Claim{request("before"), request(""), request("")}
+		for _, c := range claims { // the first is a batch, the others are the next
+			go a.Claim(context.Background(), c)
+			synctest.Wait()
+		}
+		close(busy)
+		pass(2500 * time.Millisecond) // the sweeper has looked for what to settle
+		close(slow)
+		pass(time.Minute)
+		for _, c := range claims[1:] {
+			w.state(c.ID, Cancelled) // nobody came to read it; no other holder
+			if rec := w.load(c.ID); rec.Attempt != 1 {
+				t.Errorf("%d attempts, want 1", rec.Attempt)
+			}
+		}
+	})
+}

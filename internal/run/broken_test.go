@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -47,4 +48,31 @@ func TestRefusedEnd(t *testing.T) {
 		pass(2 * time.Minute)
 		w.state(c.ID, Failed)
 	})
+}
+
+// TestDamagedLogEnds: a stored log that nobody can read keeps no run from its end, and
+// counts as gone once the run is over.
+func TestDamagedLogEnds(t *testing.T) {
+	for key, want := range map[string]State{"k": Completed, "": Interrupted} {
+		bubble(t, func(t *testing.T, w *world) {
+			a := w.node("a")
+			r := a.claim(key)
+			a.say("hello")
+			pass(time.Second)
+			a.crash()
+			w.mem.mu.Lock()
+			w.mem.runs[r.ID].segments[0].Data = []byte("damaged")
+			w.mem.mu.Unlock()
+			b := w.node("b")
+			b.finish()
+			pass(time.Minute)
+			w.state(r.ID, want)
+			if got := w.load(r.ID).Attempt; got != 2 {
+				t.Errorf("%d attempts, want 2", got)
+			}
+			if _, err := b.Tail(t.Context(), r.ID, Position{}); !errors.Is(err, ErrLogGone) {
+				t.Errorf("Tail: %v, want %v", err, ErrLogGone)
+			}
+		})
+	}
 }

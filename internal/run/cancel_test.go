@@ -243,3 +243,37 @@ func TestReaderComesBack(t *testing.T) {
 		c.wait(t).want(t, "1-1 still here|1-2 Done:done", true)
 	})
 }
+
+// TestFirstReaderIsLate: the caller of a claim is on the way to its log, however
+// short the grace of those who leave.
+func TestFirstReaderIsLate(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.node("a", func(c *Config) { c.Grace = time.Millisecond })
+		r := a.claim("")
+		pass(time.Second)
+		c := a.tail(r.ID, Position{})
+		pass(firstReader)
+		a.say("word")
+		synctest.Wait()
+		c.want(t, "1-1 word", false)
+		c.r.Close()
+		pass(2 * time.Millisecond)
+		w.state(r.ID, Cancelled)
+	})
+}
+
+// TestReaderWhileTheStoreIsAsked: who comes while the store is asked for readers
+// elsewhere is a reader.
+func TestReaderWhileTheStoreIsAsked(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.node("a")
+		r := a.claim("")
+		a.store.once("HasReaders", trouble{delay: 2 * time.Second})
+		pass(10*time.Second + time.Millisecond)
+		c := a.tail(r.ID, Position{})
+		pass(3 * time.Second)
+		w.state(r.ID, Running)
+		a.finish()
+		c.wait(t).want(t, "1-1 Done:done", true)
+	})
+}

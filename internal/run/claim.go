@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/agentedge/agentedge/api"
 	"github.com/agentedge/agentedge/internal/fault"
@@ -80,18 +81,20 @@ func (e *Engine) doubt(batch []Claim) {
 	defer e.mu.Unlock()
 	for _, c := range batch {
 		if len(e.doubts) < maxDoubts {
-			e.doubts[c.ID] = true
+			e.doubts[c.ID] = time.Now()
 		}
 	}
 }
 
 // settle releases the runs of such claims: if there are any, somebody takes them
-// over at once, and those who joined them need not wait for a lease to lapse.
+// over at once, and those who joined them need not wait for a lease to lapse. A
+// claim of a batch that failed is tried once more by itself: it is left alone
+// until that is over, or a job just begun would lose its lease.
 func (e *Engine) settle(ctx context.Context) {
 	e.mu.Lock()
 	var holds []Hold
-	for id := range e.doubts {
-		if e.jobs[id] == nil {
+	for id, since := range e.doubts {
+		if e.jobs[id] == nil && time.Since(since) > aloneWait {
 			holds = append(holds, Hold{Run: id, Attempt: 1})
 		}
 	}

@@ -47,11 +47,16 @@ func (e *Engine) Drain(ctx context.Context, flushWait time.Duration) {
 	}
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
 	defer done()
-	e.giveUp(ctx)
-	select {
-	case <-e.idle:
-	case <-ctx.Done():
-		e.log.Warn("runs left behind by the drain", "runs", e.Held())
+	for {
+		e.giveUp(ctx)
+		select {
+		case <-e.idle:
+			return
+		case <-e.late: // a claim that was on its way has become a run
+		case <-ctx.Done():
+			e.log.Warn("runs left behind by the drain", "runs", e.Held())
+			return
+		}
 	}
 }
 
@@ -88,7 +93,7 @@ func (e *Engine) giveUp(ctx context.Context) {
 	for _, j := range keyed {
 		j.cancel(errReleased)
 	}
-	e.flushSome(ctx, keyed)
+	e.flushAll(ctx, keyed)
 	if err := e.store.Release(ctx, e.cfg.Node, holds); err != nil {
 		e.log.Warn("leases not released", "runs", len(holds), "error", err)
 	}

@@ -310,3 +310,27 @@ func engineStacks() string {
 	}
 	return strings.Join(left, "\n\n")
 }
+
+// TestDrainGivesUpLateClaims: a claim that becomes a run after the drain has given
+// up the others is given up too, and its reader hears so.
+func TestDrainGivesUpLateClaims(t *testing.T) {
+	for _, key := range []string{"k", ""} {
+		bubble(t, func(t *testing.T, w *world) {
+			a := w.node("a")
+			busy := make(chan struct{})
+			a.store.once("ClaimMany", trouble{hold: busy})
+			c := request(key)
+			go a.Claim(context.Background(), c)
+			synctest.Wait()
+			took := a.drain(0, 5*time.Second)
+			pass(time.Second)
+			close(busy)
+			synctest.Wait()
+			wantTook(t, took, time.Second)
+			rec := w.load(c.ID)
+			if released := rec.State == Running && rec.Tries == 0; key == "" && rec.State != Interrupted || key != "" && !released {
+				t.Errorf("key %q: %s after %d tries", key, rec.State, rec.Tries)
+			}
+		})
+	}
+}

@@ -64,13 +64,13 @@ type Handler interface {
 	// runs in the run's own goroutine; when ctx ends, context.Cause says why:
 	// ErrCancelled and ErrAbandoned want the ending of a cancelled run,
 	// ErrDrained that of an interrupted one, after any other the ending is ignored.
-	Work(ctx context.Context, job *Job) Ending
+	Work(ctx context.Context, job *Job) *Ending
 	// Close makes the ending of a run that nobody will work on again, from the
 	// frames that were stored: api.Interrupted or api.Cancelled.
-	Close(job *Job, why api.Code) Ending
+	Close(job *Job, why api.Code) *Ending
 	// Fail makes the ending of a run that the edge itself cannot bring to a good
 	// one: no more than its terminal frame.
-	Fail(job *Job) Ending
+	Fail(job *Job) *Ending
 	// Keep tells whether a run goes on when nobody reads it.
 	Keep(r Record) bool
 }
@@ -105,9 +105,10 @@ type Engine struct {
 	base     context.Context // parent of all jobs; nil until Run
 	jobs     map[uuid.UUID]*Job
 	mirrors  map[uuid.UUID]*mirror
-	claiming int                // claims let in whose outcome is open
-	doubts   map[uuid.UUID]bool // runs whose claim may have been committed, or not
+	claiming int                     // claims let in whose outcome is open
+	doubts   map[uuid.UUID]time.Time // runs whose claim may have been committed, or not, since when
 	draining bool
+	late     chan struct{} // a job was begun while draining
 	idle     chan struct{} // closed when draining and no job is left
 	working  sync.WaitGroup
 }
@@ -118,7 +119,8 @@ func NewEngine(cfg Config, store Store, handlers map[string]Handler) *Engine {
 	e := &Engine{
 		cfg: cfg, store: store, handlers: handlers, log: cfg.Logger,
 		dirty: make(chan struct{}, 1), pull: make(chan struct{}, 1), hint: make(chan struct{}, 1),
-		jobs: map[uuid.UUID]*Job{}, mirrors: map[uuid.UUID]*mirror{}, doubts: map[uuid.UUID]bool{}, idle: make(chan struct{}),
+		jobs: map[uuid.UUID]*Job{}, mirrors: map[uuid.UUID]*mirror{}, doubts: map[uuid.UUID]time.Time{},
+		late: make(chan struct{}, 1), idle: make(chan struct{}),
 	}
 	e.claims = newGroup(128, e.claimBatch)
 	e.finishes = newGroup(128, e.finishBatch)

@@ -16,6 +16,7 @@ type group[T, R any] struct {
 
 type ask[T, R any] struct {
 	value T
+	left  func() error // not nil once the caller has gone
 	reply chan answer[R]
 }
 
@@ -29,9 +30,9 @@ func newGroup[T, R any](max int, do func(context.Context, []T) ([]R, error)) *gr
 }
 
 // call hands v to the next batch and waits for its result. When ctx ends first
-// the batch may still carry v out.
+// while the batch is being written, it may still carry v out.
 func (g *group[T, R]) call(ctx context.Context, v T) (R, error) {
-	a := ask[T, R]{value: v, reply: make(chan answer[R], 1)}
+	a := ask[T, R]{value: v, left: ctx.Err, reply: make(chan answer[R], 1)}
 	var none R
 	select {
 	case g.in <- a:
@@ -51,24 +52,31 @@ func (g *group[T, R]) serve(ctx context.Context) {
 	for {
 		select {
 		case first := <-g.in:
-			g.write(ctx, g.gather(first))
+			if batch := g.gather(first); len(batch) > 0 {
+				g.write(ctx, batch)
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (g *group[T, R]) gather(first ask[T, R]) []ask[T, R] {
-	batch := []ask[T, R]{first}
-	for len(batch) < g.max {
-		select {
-		case next := <-g.in:
+// gather takes what waits. Who has gone was told that nothing came of it, and it
+// is better so: after a store's absence those are the requests of long ago.
+func (g *group[T, R]) gather(first ask[T, R]) (batch []ask[T, R]) {
+	for next := first; ; {
+		if next.left() == nil {
 			batch = append(batch, next)
+		}
+		if len(batch) == g.max {
+			return batch
+		}
+		select {
+		case next = <-g.in:
 		default:
 			return batch
 		}
 	}
-	return batch
 }
 
 func (g *group[T, R]) write(ctx context.Context, batch []ask[T, R]) {

@@ -40,14 +40,14 @@ type stage struct {
 
 func newStage() *stage { return &stage{acts: make(chan act, 4096)} }
 
-func (s *stage) Work(ctx context.Context, j *Job) Ending {
+func (s *stage) Work(ctx context.Context, j *Job) *Ending {
 	s.works.Add(1)
 	s.history.Store(int32(len(j.History)))
 	for {
 		select {
 		case do := <-s.acts:
 			if end := do(ctx, j); end != nil {
-				return *end
+				return end
 			}
 		case <-ctx.Done():
 			s.cause.Store(context.Cause(ctx))
@@ -56,13 +56,13 @@ func (s *stage) Work(ctx context.Context, j *Job) Ending {
 	}
 }
 
-func (s *stage) Close(j *Job, why api.Code) Ending {
+func (s *stage) Close(j *Job, why api.Code) *Ending {
 	s.closes.Add(1)
 	return broken(j, map[api.Code]State{api.Interrupted: Interrupted, api.Cancelled: Cancelled}[why], why)
 }
 
-func (s *stage) Fail(*Job) Ending {
-	return Ending{State: Failed, Kind: Error, Data: []byte("broken down"), FreeKey: true}
+func (s *stage) Fail(*Job) *Ending {
+	return &Ending{State: Failed, Kind: Error, Data: []byte("broken down"), FreeKey: true}
 }
 
 func (s *stage) Keep(r Record) bool {
@@ -113,16 +113,16 @@ func (s *stage) finish() {
 }
 
 // stopped is the ending that a handler makes when its context ends.
-func stopped(ctx context.Context, j *Job) Ending {
+func stopped(ctx context.Context, j *Job) *Ending {
 	if errors.Is(context.Cause(ctx), ErrDrained) {
 		return broken(j, Interrupted, api.Interrupted)
 	}
 	return broken(j, Cancelled, api.Cancelled)
 }
 
-func broken(j *Job, state State, why api.Code) Ending {
+func broken(j *Job, state State, why api.Code) *Ending {
 	data := json.RawMessage(`{"code":"` + string(why) + `"}`)
-	return Ending{
+	return &Ending{
 		State: state, Kind: Error, Data: data, Error: data, FreeKey: why.Retryable(), Message: message(j, string(state)),
 	}
 }

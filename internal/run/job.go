@@ -128,6 +128,9 @@ func (j *Job) nextAttempt(ctx context.Context, hold Hold, tried bool) (ok bool, 
 func (j *Job) storeAll(ctx context.Context, rest int) error {
 	for j.log.waiting() > rest {
 		s := j.log.unstored()
+		if s == nil { // a flush was quicker
+			return nil
+		}
 		lost, err := j.e.store.AppendMany(ctx, []Segment{*s})
 		if err != nil || len(lost) > 0 {
 			return errors.Join(err, j.lostIf(len(lost) > 0))
@@ -165,21 +168,27 @@ func (e *Engine) start(j *Job, why api.Code) {
 		delete(e.mirrors, j.Record.ID)
 	}
 	e.jobs[j.Record.ID] = j
+	if e.draining {
+		signal(e.late)
+	}
 	if why == "" && !j.handler.Keep(j.Record) {
-		j.grace = time.AfterFunc(e.cfg.Grace, func() { e.abandon(j) })
+		j.grace = time.AfterFunc(max(e.cfg.Grace, firstReader), func() { e.abandon(j) })
 		j.log.onLeft(func() { j.grace.Reset(e.cfg.Grace) })
 	}
 	e.working.Go(func() { e.work(j, why) })
 }
 
+// firstReader is how long a run waits for its first reader, whatever the grace of
+// those who leave: the caller who claimed it is still on the way to its log.
+const firstReader = 5 * time.Second
+
 func (e *Engine) work(j *Job, why api.Code) {
 	defer j.cancel(nil)
-	var end Ending
-	if why != "" {
-		end = e.guard(j, func() Ending { return j.handler.Close(j, why) })
-	} else {
-		end = e.guard(j, func() Ending { return j.handler.Work(j.ctx, j) })
-	}
+	e.over(j, e.guard(j, why))
+}
+
+// over does with a run whose handler has returned what its context says.
+func (e *Engine) over(j *Job, end *Ending) {
 	switch cause := context.Cause(j.ctx); {
 	case errors.Is(cause, errLost):
 		e.lose(j)
@@ -190,15 +199,19 @@ func (e *Engine) work(j *Job, why api.Code) {
 	}
 }
 
-// guard ends a run whose handler panics as failed: the next node would panic too.
-func (e *Engine) guard(j *Job, work func() Ending) (end Ending) {
+// guard lets the handler work, or close a run for why. It ends a run whose handler
+// panics as failed: the next node would panic too.
+func (e *Engine) guard(j *Job, why api.Code) (end *Ending) {
 	defer func() {
 		if p := recover(); p != nil {
 			e.log.Error("panic in a run", "run", j.Record.ID, "trace_id", j.Record.TraceID, "panic", p, "stack", string(debug.Stack()))
 			end = j.handler.Fail(j)
 		}
 	}()
-	return work()
+	if why != "" {
+		return j.handler.Close(j, why)
+	}
+	return j.handler.Work(j.ctx, j)
 }
 
 // abandon cancels a run without readers here or on any other node. It comes from
@@ -221,15 +234,17 @@ func (e *Engine) abandon(j *Job) {
 	defer done()
 	elsewhere, err := e.store.HasReaders(ctx, j.Record.ID)
 	if err != nil || elsewhere {
-		j.grace.Reset(e.cfg.Grace)
+		j.grace.Reset(max(e.cfg.Grace, e.cfg.Poll)) // a short grace must not make a busy loop of this
 		return
 	}
-	j.cancel(ErrAbandoned)
+	if j.log.readerCount() == 0 { // nobody came while the store was asked
+		j.cancel(ErrAbandoned)
+	}
 }
 
 // end stores a run's ending and then, and only then, shows it to readers. It
 // does not give up while the run is this node's: an answer is generated once.
-func (e *Engine) end(j *Job, end Ending) {
+func (e *Engine) end(j *Job, end *Ending) {
 	var refused time.Time // since when the store answers but will not take this ending
 	started, wait := time.Now(), 50*time.Millisecond
 	for {
@@ -279,7 +294,7 @@ func (e *Engine) refusing(since time.Time) time.Time {
 }
 
 // commit stores an ending together with every frame that is not stored yet.
-func (e *Engine) commit(j *Job, end Ending) (done bool, err error) {
+func (e *Engine) commit(j *Job, end *Ending) (done bool, err error) {
 	if j.log.waiting() > maxSegment {
 		ctx, cancel := context.WithTimeout(e.base, 2*e.cfg.ClaimWait)
 		defer cancel()

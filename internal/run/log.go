@@ -2,6 +2,7 @@ package run
 
 import (
 	"errors"
+	"math"
 	"sync"
 
 	"github.com/google/uuid"
@@ -51,15 +52,14 @@ func (p *part) append(k Kind, data []byte) {
 	p.kinds = append(p.kinds, k)
 }
 
-// segment packs the frames after p.stored, up to maxSegment bytes, nil if there
-// are none.
-func (p *part) segment(run uuid.UUID) *Segment {
+// segment packs the frames after p.stored, up to max bytes, nil if there are none.
+func (p *part) segment(run uuid.UUID, max int) *Segment {
 	if p.stored >= p.last() {
 		return nil
 	}
 	s := &Segment{Run: run, Attempt: p.attempt, First: p.stored + 1, Last: p.stored}
 	size := 1
-	for s.Last < p.last() && size < maxSegment {
+	for s.Last < p.last() && size < max {
 		s.Last++
 		size += len(p.frame(s.Last).Data) + 4
 	}
@@ -140,16 +140,17 @@ func (l *Log) unstored() *Segment {
 	if len(l.parts) == 0 {
 		return nil
 	}
-	return l.parts[len(l.parts)-1].segment(l.id)
+	return l.parts[len(l.parts)-1].segment(l.id, maxSegment)
 }
 
-// ending packs what is unstored, no more than a segment holds, together with a
-// terminal frame that readers must not see yet.
+// ending packs all that is unstored together with a terminal frame that readers
+// must not see yet. The frame's place is right behind what was said, however much
+// that is: most of it is stored by then.
 func (l *Log) ending(k Kind, data []byte) *Segment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.parts[len(l.parts)-1]
-	s := p.segment(l.id)
+	s := p.segment(l.id, math.MaxInt)
 	if s == nil {
 		s = &Segment{Run: l.id, Attempt: p.attempt, First: p.last() + 1, Last: p.last(), Data: []byte{codecVersion}}
 	}

@@ -312,3 +312,24 @@ func BenchmarkFrame(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(runs*perRun), "ns/frame")
 }
+
+// TestEndingOfMuch: the terminal frame comes right after the last one said, also
+// when frames of a byte each take up more than a segment.
+func TestEndingOfMuch(t *testing.T) {
+	const frames = 300_000
+	l := NewLog(uuid.New())
+	l.begin(1)
+	for range frames {
+		if _, err := l.Append(kindText, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := l.ending(Done, []byte("done"))
+	if s.First != 1 || s.Last != frames+1 {
+		t.Fatalf("the ending has frames %d to %d, want 1 to %d", s.First, s.Last, frames+1)
+	}
+	stored := NewLog(l.id)
+	if err := stored.merge(*s); err != nil || !stored.isOver() {
+		t.Errorf("read back: %v, over %v", err, stored.isOver())
+	}
+}

@@ -88,7 +88,13 @@ func (e *Engine) takeOver(ctx context.Context, hold Hold) {
 		return
 	}
 	log := e.mirrorLog(rec.ID)
-	if err := e.readStored(ctx, log); err != nil {
+	err = e.readStored(ctx, log)
+	if errors.Is(err, errCodec) {
+		// It will not get better: what was said is given up, the run is not.
+		e.log.Error("log of a run taken over is damaged", "run", hold.Run, "trace_id", rec.TraceID)
+		log, err = NewLog(rec.ID), nil
+	}
+	if err != nil {
 		// Its lease lapses again and somebody tries once more.
 		e.log.Warn("log of a run taken over not read", "run", hold.Run, "error", err)
 		return

@@ -79,14 +79,20 @@ func (l *Log) onLeft(f func()) {
 // errNoEnd says that a stored log lacks what every run that is over has.
 var errNoEnd = errors.New("run is over without a terminal frame")
 
-// storedLog reads the log of a run that is over.
+// storedLog reads the log of a run that is over. One that cannot be read is as
+// good as gone: the answer is in the run's rows.
 func (e *Engine) storedLog(ctx context.Context, rec Record) (*Log, error) {
 	log := NewLog(rec.ID)
-	if err := e.readStored(ctx, log); err != nil {
-		return nil, err
+	err := e.readStored(ctx, log)
+	if err == nil && !log.isOver() {
+		err = errNoEnd
 	}
-	if !log.isOver() {
-		return nil, errNoEnd
+	if errors.Is(err, errCodec) || errors.Is(err, errNoEnd) {
+		e.log.Error("stored log cannot be read", "run", rec.ID, "trace_id", rec.TraceID, "error", err)
+		err = ErrLogGone
+	}
+	if err != nil {
+		return nil, err
 	}
 	return log, nil
 }

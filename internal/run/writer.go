@@ -34,7 +34,10 @@ func (e *Engine) flushLoop(ctx context.Context) {
 // flush stores the logs that have at least min bytes unstored. A failure leaves
 // them unstored; the next flush sends more, and the store keeps the longer.
 func (e *Engine) flush(ctx context.Context, min int) (ok bool) {
-	jobs := e.unflushed(min)
+	return e.flushAll(ctx, e.unflushed(min))
+}
+
+func (e *Engine) flushAll(ctx context.Context, jobs []*Job) (ok bool) {
 	for ok = true; len(jobs) > 0 && ctx.Err() == nil; {
 		n := len(jobs)
 		if n > maxFlush {

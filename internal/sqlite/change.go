@@ -30,12 +30,8 @@ func (s *Store) change(ctx context.Context, fn func(c *conn) error) error {
 		return ErrClosed
 	default:
 	}
-	select {
-	case s.queue <- ch:
-	case <-s.closed:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := s.enqueue(ctx, ch); err != nil {
+		return err
 	}
 	for {
 		select {
@@ -54,6 +50,29 @@ func (s *Store) change(ctx context.Context, fn func(c *conn) error) error {
 				return ctx.Err()
 			}
 			return <-ch.done
+		}
+	}
+}
+
+// enqueue waits for a place in the queue. The places may all be taken by changes
+// whose callers have left, with nobody to write them: then it makes room itself.
+func (s *Store) enqueue(ctx context.Context, ch *change) error {
+	select {
+	case s.queue <- ch:
+		return nil
+	default:
+	}
+	for {
+		select {
+		case s.queue <- ch:
+			return nil
+		case c := <-s.write:
+			s.writeQueued(c)
+			s.write <- c
+		case <-s.closed:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

@@ -37,16 +37,16 @@ func (s *Store) RenewMany(ctx context.Context, node string, holds []run.Hold, le
 	return lost, nil
 }
 
-// Release gives up runs of node. Their attempt counts as not tried.
+// Release gives up runs of node. Their attempt counts as not tried, and their lease
+// is over by any clock, one that is set back as well.
 func (s *Store) Release(ctx context.Context, node string, holds []run.Hold) error {
 	if len(holds) == 0 {
 		return ctx.Err()
 	}
 	err := s.change(ctx, func(c *conn) error {
-		now := time.Now()
 		for _, h := range holds {
-			_, err := c.exec(`update runs set released = 1, lease_until = ?, tries = tries - 1
-				where id = ? and attempt = ? and lease_node = ? and state = 'running' and released = 0`, now, h.Run, h.Attempt, node)
+			_, err := c.exec(`update runs set released = 1, lease_until = 0, tries = tries - 1
+				where id = ? and attempt = ? and lease_node = ? and state = 'running' and released = 0`, h.Run, h.Attempt, node)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -321,4 +323,66 @@ func TestWaitEnds(t *testing.T) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestQueueOfWhoLeft: a queue that is full of changes whose callers have left does
+// not keep the next one out.
+func TestQueueOfWhoLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := fresh(t)
+		c := <-s.write // a write that takes too long
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan error, maxChanges+1)
+		for range maxChanges + 1 { // one finds no place
+			go func() { left <- s.Ping(ctx) }()
+		}
+		synctest.Wait()
+		leave()
+		for range maxChanges + 1 {
+			if err := <-left; !errors.Is(err, context.Canceled) {
+				t.Errorf("Ping: %v", err)
+			}
+		}
+		waiting := make(chan error)
+		go func() { waiting <- s.Ping(t.Context()) }()
+		synctest.Wait()
+		s.write <- c
+		if err := <-waiting; err != nil {
+			t.Error(err)
+		}
+		if err := s.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestClockSetBack: runs without a holder are found, whatever the clock says of
+// when they were left.
+func TestClockSetBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "edge.db")
+	s := opened(t, path)
+	claimed, err := s.ClaimMany(t.Context(), []run.Claim{benchClaim(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) { // in a bubble it is the year 2000
+		s := opened(t, path)
+		lapses, err := s.Lapsed(t.Context(), 10)
+		if err != nil || len(lapses) != 1 || !lapses[0].Released {
+			t.Fatalf("Lapsed: %+v, %v", lapses, err)
+		}
+		rec, _, ok, err := s.TakeOver(t.Context(), run.Hold{Run: claimed[0].Run.ID, Attempt: 1}, "b", time.Minute)
+		if err != nil || !ok {
+			t.Fatalf("TakeOver: %v, %v", ok, err)
+		}
+		if err := s.Release(t.Context(), "b", []run.Hold{{Run: rec.ID, Attempt: rec.Attempt}}); err != nil {
+			t.Fatal(err)
+		}
+		if rec, err := s.Load(t.Context(), rec.ID); err != nil || !rec.Lapsed {
+			t.Errorf("after Release: lapsed %v, %v", rec.Lapsed, err)
+		}
+	})
 }

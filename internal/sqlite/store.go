@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/agentedge/agentedge/internal/run"
 )
@@ -124,7 +123,7 @@ func (s *Store) begin(ctx context.Context) error {
 		if err := refuseNewer(applied); err != nil || len(applied) == 0 {
 			return err
 		}
-		n, err := c.exec(`update runs set released = 1, lease_until = ?, readers_until = 0 where state = 'running'`, time.Now())
+		n, err := c.exec(`update runs set released = 1, lease_until = 0, readers_until = 0 where state = 'running'`)
 		if n > 0 {
 			s.log.Info("runs of an earlier process have no holder", "runs", n)
 		}
