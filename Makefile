@@ -29,7 +29,7 @@ lint: ## gofmt, vet, staticcheck
 bench: build ## the side-by-side benchmarks; results in bench/results
 	@go run ./bench
 
-soak: ## the long fault tests: an hour of kills, cuts and outages
+soak: ## the long fault tests: half an hour of kills, cuts and outages
 	@SOAK=1 scripts/test.sh -timeout 100m ./e2e/...
 
 fuzz: ## every fuzz target for 30 s
