@@ -14,4 +14,5 @@ fi
 if [ -n "${TEST_DATABASE_URL:-}" ]; then
   exec go test -race "$@"
 fi
+scripts/postgres.sh setup >/dev/null
 exec scripts/postgres.sh run go test -race "$@"
