@@ -3,6 +3,7 @@ package chat
 import (
 	"encoding/json"
 
+	"github.com/agentedge/agentedge/api"
 	"github.com/agentedge/agentedge/internal/record"
 	"github.com/agentedge/agentedge/internal/tokens"
 )
@@ -24,12 +25,14 @@ func (w *turn) messages(history []record.Message) []Message {
 }
 
 // newest returns the longest tail of a history that fits the budget and does not
-// begin in the middle of a turn.
+// begin in the middle of a turn. What pictures cost in tokens only their provider
+// knows: of content parts there are no more bytes than one request may have.
 func newest(history []record.Message, budget int) []record.Message {
-	start := len(history)
+	start, room := len(history), api.MaxChatBody
 	for i := len(history) - 1; i >= 0; i-- {
 		budget -= tokens.Estimate(history[i].Content)
-		if budget < 0 {
+		room -= len(history[i].Parts)
+		if budget < 0 || room < 0 {
 			break
 		}
 		if history[i].Role == "user" {

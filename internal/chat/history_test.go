@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/agentedge/agentedge/api"
 	"github.com/agentedge/agentedge/internal/record"
 	"github.com/agentedge/agentedge/internal/run"
 	"github.com/agentedge/agentedge/internal/tokens"
@@ -40,6 +41,13 @@ func TestNewest(t *testing.T) {
 		if len(got) > 0 && got[0].Role != "user" {
 			t.Errorf("%s begins with %s", c.name, got[0].Role)
 		}
+	}
+	pictures := conversation(5, 40)
+	for i := 0; i < len(pictures); i += 2 {
+		pictures[i].Parts = make(json.RawMessage, api.MaxChatBody/2)
+	}
+	if got := newest(pictures, 100*each); len(got) != 4 {
+		t.Errorf("of pictures %d messages, want 4", len(got))
 	}
 	if got := newest(nil, 100); len(got) != 0 {
 		t.Errorf("nothing became %v", got)
