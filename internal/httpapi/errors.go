@@ -52,7 +52,9 @@ func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
 	if f.RetryAfter > 0 {
 		setRetryAfter(h, f.RetryAfter)
 	}
-	if status >= 500 || f.Cause != nil {
+	if r.Context().Err() != nil { // the caller has left: nobody sees it
+		s.log.Debug("request abandoned", "trace_id", r.trace, "code", f.Code)
+	} else if status >= 500 || f.Cause != nil {
 		s.log.Warn("request failed", "trace_id", r.trace, "code", f.Code, "status", status, "error", f.Cause)
 	}
 	writeJSON(w, status, problem{

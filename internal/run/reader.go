@@ -16,7 +16,6 @@ type Reader struct {
 	log  *Log
 	at   Position
 	wake chan struct{}
-	done func() // gives back what opening took, once
 }
 
 // Wake receives when there may be something new to Take.
@@ -88,9 +87,6 @@ func (r *Reader) Close() {
 	l.mu.Unlock()
 	if last && left != nil {
 		left()
-	}
-	if had && r.done != nil {
-		r.done()
 	}
 }
 
