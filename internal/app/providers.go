@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/agentedge/agentedge/internal/chat"
@@ -24,7 +22,7 @@ var errNoProvider = errors.New("no chat provider is configured\nhint: set CHAT_A
 // providers is whom chats are sent to, and what that takes.
 type providers struct {
 	route *chat.Route
-	keys  map[string]*keyring // by provider
+	keys  map[string]*openai.Keys // by provider
 	mock  *mock
 	close func()
 }
@@ -32,7 +30,7 @@ type providers struct {
 // openProviders makes the route. mockIfNone asks for the mock where nothing else
 // is configured.
 func openProviders(cfg *config.Config, mockIfNone bool) (*providers, error) {
-	p := &providers{keys: map[string]*keyring{}, close: func() {}}
+	p := &providers{keys: map[string]*openai.Keys{}, close: func() {}}
 	list := cfg.Chat.Providers
 	if cfg.Chat.ForceMock || len(list) == 0 && mockIfNone {
 		m, err := startMock()
@@ -54,15 +52,16 @@ func openProviders(cfg *config.Config, mockIfNone bool) (*providers, error) {
 	}
 	route := chat.RouteConfig{MaxRetries: cfg.Chat.ProviderMaxRetries}
 	for _, c := range list {
-		ring := newKeyring(c.Keys)
+		keys := &openai.Keys{}
+		keys.Set(secrets(c.Keys))
 		up, err := openai.New(openai.Config{
-			Name: c.Name, Base: c.Base, Keys: ring.key, Timeout: cfg.Chat.Timeout, DialContext: guard.DialContext,
+			Name: c.Name, Base: c.Base, Keys: keys.Next, Timeout: cfg.Chat.Timeout, DialContext: guard.DialContext,
 		})
 		if err != nil {
 			p.close()
 			return nil, err
 		}
-		p.keys[c.Name] = ring
+		p.keys[c.Name] = keys
 		route.Providers = append(route.Providers, chat.RouteProvider{Upstream: up, Model: c.Model})
 	}
 	p.route = chat.NewRoute(route)
@@ -73,37 +72,19 @@ func openProviders(cfg *config.Config, mockIfNone bool) (*providers, error) {
 // providers they changed. Providers themselves do not come or go.
 func (p *providers) reload(cfg *config.Config) (changed int) {
 	for _, c := range cfg.Chat.Providers {
-		if ring := p.keys[c.Name]; ring != nil && ring.set(c.Keys) {
+		if keys := p.keys[c.Name]; keys != nil && keys.Set(secrets(c.Keys)) {
 			changed++
 		}
 	}
 	return changed
 }
 
-// keyring hands out the keys of one provider in turn. They can be replaced while
-// calls are made.
-type keyring struct {
-	keys atomic.Pointer[[]config.Secret]
-	next atomic.Uint64
-}
-
-func newKeyring(keys []config.Secret) *keyring {
-	k := &keyring{}
-	k.keys.Store(&keys)
-	return k
-}
-
-// set replaces the keys and tells whether they are others.
-func (k *keyring) set(keys []config.Secret) bool {
-	return !slices.Equal(*k.keys.Swap(&keys), keys)
-}
-
-func (k *keyring) key() string {
-	keys := *k.keys.Load()
-	if len(keys) == 0 {
-		return ""
+func secrets(keys []config.Secret) []string {
+	list := make([]string, len(keys))
+	for i, k := range keys {
+		list[i] = string(k)
 	}
-	return string(keys[(k.next.Add(1)-1)%uint64(len(keys))])
+	return list
 }
 
 // mock is a mock provider inside this process, reached over HTTP like any other.

@@ -56,7 +56,7 @@ func TestRequest(t *testing.T) {
 	t.Parallel()
 	p := startProvider(t, func(conn net.Conn, _ *http.Request) { _, _ = io.WriteString(conn, sseHead+delta("a")+finish) })
 	var keys Keys
-	keys.Set(" first-key, ,second-key ")
+	keys.Set([]string{"first-key", "second-key"})
 	c := newClient(t, Config{Name: "p", Base: p.base + "/x?v=1", Keys: keys.Next})
 	if c.Name() != "p" {
 		t.Errorf("name %q", c.Name())
@@ -94,7 +94,7 @@ func TestRequest(t *testing.T) {
 			t.Errorf("%s %s %v", req.Method, req.URL, req.Header)
 		}
 	}
-	keys.Set("")
+	keys.Set([]string{""})
 	_, _ = c.Chat(testContext(t), ask, new(collected).emit)
 	if req := <-p.calls; req.Header.Get("Authorization") != "" {
 		t.Errorf("without a key: %v", req.Header)

@@ -1,7 +1,7 @@
 package openai
 
 import (
-	"strings"
+	"slices"
 	"sync/atomic"
 )
 
@@ -12,15 +12,10 @@ type Keys struct {
 	turn atomic.Uint64
 }
 
-// Set replaces the keys by those of list, which are separated by commas.
-func (k *Keys) Set(list string) {
-	var keys []string
-	for key := range strings.SplitSeq(list, ",") {
-		if key = strings.TrimSpace(key); key != "" {
-			keys = append(keys, key)
-		}
-	}
-	k.list.Store(&keys)
+// Set replaces the keys and tells whether they are others than before.
+func (k *Keys) Set(keys []string) (changed bool) {
+	was := k.list.Swap(&keys)
+	return was == nil && len(keys) > 0 || was != nil && !slices.Equal(*was, keys)
 }
 
 // Next returns the key for the next call, empty for none. It is a Config.Keys.
