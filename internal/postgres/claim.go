@@ -16,7 +16,8 @@ import (
 	"github.com/agentedge/agentedge/internal/run"
 )
 
-// ClaimMany makes one round trip and one transaction, whatever the claims are.
+// ClaimMany makes one transaction, whatever the claims are. A lone claim is
+// usually accepted by a cheaper call that knows only the usual case.
 func (s *Store) ClaimMany(ctx context.Context, claims []run.Claim) ([]run.ClaimResult, error) {
 	if len(claims) == 0 {
 		return nil, ctx.Err()
@@ -24,10 +25,18 @@ func (s *Store) ClaimMany(ctx context.Context, claims []run.Claim) ([]run.ClaimR
 	var results []run.ClaimResult
 	err := s.do(ctx, "claim", func(ctx context.Context, try int) error {
 		var err error
+		if try == 1 && len(claims) == 1 && usual(&claims[0]) {
+			if results, err = s.claimOne(ctx, &claims[0]); err != nil || results != nil {
+				return err
+			}
+		}
 		results, err = s.claim(ctx, claims, passes(claims, try > 1), try > 1)
 		return err
 	})
-	return results, err
+	if err != nil {
+		return nil, err
+	}
+	return results, s.loadJoined(ctx, claims, results)
 }
 
 // identity is what decides whether a session that a claim makes is another's.
@@ -76,12 +85,8 @@ const maxCall = 64
 
 func chunks(order []int, size int) [][]int { return slices.Collect(slices.Chunk(order, size)) }
 
-var claimSQL = `select c.place, c.outcome, coalesce(c.row_owner, ''), c.accepted_at, coalesce(c.remaining, 0), coalesce(c.reset_us, 0),
-	coalesce(c.retry_us, 0), c.refused_by_all, ` + recordColumns("(c.joined)") + `
-	from agentedge.claim_runs_v1(` + params(33) + `) c`
-
-// joinedID is the place of the joined run's id among claimSQL's columns.
-const joinedID = 8
+var claimSQL = `select outcomes, joined, row_owners, accepted_at, by_all, useds, taken, resets, retries
+	from agentedge.claim_runs_v1(` + params(34) + `)`
 
 const historySQL = `select r.id, ` + messageColumns + `
 	from runs r cross join lateral unnest(r.history) with ordinality h (seq, place)
@@ -100,8 +105,10 @@ func params(n int) string {
 // claim sends the passes as one pipeline, which is one transaction.
 func (s *Store) claim(ctx context.Context, claims []run.Claim, passes [][]int, careful bool) ([]run.ClaimResult, error) {
 	var batch pgx.Batch
-	for _, places := range passes {
-		args, err := claimArgs(claims, places)
+	asked := make([]limits, len(passes))
+	for at, places := range passes {
+		asked[at] = limitsOf(claims, places)
+		args, err := claimArgs(claims, places, &asked[at])
 		if err != nil {
 			return nil, err
 		}
@@ -114,9 +121,16 @@ func (s *Store) claim(ctx context.Context, claims []run.Claim, passes [][]int, c
 	results := make([]run.ClaimResult, len(claims))
 	answers := s.pool.SendBatch(ctx, &batch)
 	defer answers.Close()
-	for _, places := range passes {
-		if err := readClaims(answers, claims, places, results); err != nil {
+	for at, places := range passes {
+		var d decisions
+		if err := d.read(answers.QueryRow()); err != nil {
 			return nil, err
+		}
+		if len(d.outcomes) != len(places) {
+			return nil, fmt.Errorf("%d results for %d claims", len(d.outcomes), len(places))
+		}
+		for k, i := range places {
+			results[i] = d.result(k, &claims[i], &asked[at])
 		}
 	}
 	if len(talks) > 0 {
@@ -128,7 +142,7 @@ func (s *Store) claim(ctx context.Context, claims []run.Claim, passes [][]int, c
 }
 
 // continued are the runs that may have a history.
-func continued(claims []run.Claim) (ids []pgtype.UUID) {
+func continued(claims []run.Claim) (ids uuids) {
 	for i := range claims {
 		if c := &claims[i]; c.HistoryBytes > 0 && !c.NewSession && c.SessionID != uuid.Nil {
 			ids = append(ids, id(c.ID))
@@ -137,42 +151,101 @@ func continued(claims []run.Claim) (ids []pgtype.UUID) {
 	return ids
 }
 
-func readClaims(answers pgx.BatchResults, claims []run.Claim, places []int, results []run.ClaimResult) error {
-	rows, err := answers.Query()
+// decisions is the row that claim_runs_v1 returns.
+type decisions struct {
+	outcomes        []int32
+	joined          uuids
+	owners          texts
+	accepted        time.Time
+	byAll           []bool
+	useds, taken    []int32
+	resets, retries pgtype.FlatArray[pgtype.Int8] // null, or shorter, where there is nothing to tell
+}
+
+func (d *decisions) read(row pgx.Row) error {
+	return row.Scan(&d.outcomes, &d.joined, &d.owners, &d.accepted, &d.byAll, &d.useds, &d.taken, &d.resets, &d.retries)
+}
+
+// result is that of claim c, the pass's k-th. A joined run has its id only.
+func (d *decisions) result(k int, c *run.Claim, l *limits) run.ClaimResult {
+	r := run.ClaimResult{Outcome: run.Outcome(d.outcomes[k])}
+	switch r.Outcome {
+	case run.Claimed:
+		r.Run = claimed(c, d.owners[k].String, d.accepted)
+	case run.Joined:
+		r.Run.ID = d.joined[k].Bytes
+	}
+	if at := l.own(c) - 1; at >= 0 {
+		r.Rate = run.Rate{Limit: c.Limit, Remaining: max(c.Limit-int(d.useds[at]+d.taken[at]), 0), Reset: duration(d.resets, at)}
+		if d.useds[at] == 0 && d.taken[at] > 0 {
+			r.Rate.Reset = run.RateWindow
+		}
+	}
+	if r.Outcome == run.Limited {
+		at := l.own(c) - 1
+		if r.Rate.Global = d.byAll[k]; r.Rate.Global {
+			at = l.global(c) - 1
+		}
+		r.Rate.RetryAfter = max(duration(d.retries, at), time.Second)
+	}
+	return r
+}
+
+func duration(micros pgtype.FlatArray[pgtype.Int8], at int32) time.Duration {
+	if int(at) >= len(micros) {
+		return 0
+	}
+	return time.Duration(micros[at].Int64) * time.Microsecond
+}
+
+var joinedSQL = `select ` + recordColumns("r") + ` from runs r where r.id = any ($1)`
+
+// loadJoined reads the runs that claims joined. It comes after the transaction,
+// which stands whatever becomes of this, and so is no part of what is repeated.
+func (s *Store) loadJoined(ctx context.Context, claims []run.Claim, results []run.ClaimResult) error {
+	var ids uuids
+	for i := range results {
+		if results[i].Outcome == run.Joined {
+			ids = append(ids, id(results[i].Run.ID))
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	found := map[uuid.UUID]run.Record{}
+	err := s.do(ctx, "claim: joined", func(ctx context.Context, _ int) error {
+		rows, err := s.pool.Query(ctx, joinedSQL, ids)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			r, err := scanOne(rows)
+			if err != nil {
+				return err
+			}
+			found[r.ID] = r
+		}
+		return rows.Err()
+	})
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	n := 0
-	for ; rows.Next(); n++ {
-		var place, outcome, remaining int
-		var owner string
-		var accepted time.Time
-		var reset, retry int64
-		var byAll bool
-		dest := []any{&place, &outcome, &owner, &accepted, &remaining, &reset, &retry, &byAll}
-		var joined run.Record
-		columns, take := scanRecord(&joined)
-		if rows.RawValues()[joinedID] == nil {
-			clear(columns)
-			take = func() {}
+	for i := range results {
+		r := &results[i]
+		if r.Outcome != run.Joined {
+			continue
 		}
-		if err := rows.Scan(append(dest, columns...)...); err != nil {
+		var there bool
+		if r.Run, there = found[r.Run.ID]; there {
+			continue
+		}
+		// Deleted since, with its session: the claim finds its key free.
+		again, err := s.ClaimMany(ctx, claims[i:i+1])
+		if err != nil {
 			return err
 		}
-		take()
-		i := places[place-1]
-		results[i] = run.ClaimResult{Outcome: run.Outcome(outcome), Run: joined}
-		if results[i].Outcome == run.Claimed {
-			results[i].Run = claimed(&claims[i], owner, accepted)
-		}
-		results[i].Rate = rate(&claims[i], results[i].Outcome, remaining, reset, retry, byAll)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if n != len(places) {
-		return fmt.Errorf("%d results for %d claims", n, len(places))
+		*r = again[0]
 	}
 	return nil
 }
@@ -184,18 +257,6 @@ func claimed(c *run.Claim, owner string, accepted time.Time) run.Record {
 	r.State, r.Attempt, r.Tries, r.Lapsed = run.Running, 1, 1, c.Lease <= 0
 	r.CancelAsked, r.Result, r.Error, r.LastSeq, r.LogGone = false, nil, nil, 0, false
 	r.CreatedAt, r.FinishedAt = accepted.UTC(), time.Time{}
-	return r
-}
-
-func rate(c *run.Claim, outcome run.Outcome, remaining int, reset, retry int64, byAll bool) run.Rate {
-	var r run.Rate
-	if c.Limit > 0 {
-		r = run.Rate{Limit: c.Limit, Remaining: remaining, Reset: time.Duration(reset) * time.Microsecond}
-	}
-	if outcome == run.Limited {
-		r.RetryAfter = max(time.Duration(retry)*time.Microsecond, time.Second)
-		r.Global = byAll
-	}
 	return r
 }
 

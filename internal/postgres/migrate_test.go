@@ -154,7 +154,7 @@ func TestVerifyNamesDrift(t *testing.T) {
 		{"alter table sessions disable trigger user", "trigger sessions.sessions_delete_turns is"},
 		{"drop function agentedge.renew_runs_v1", "function agentedge.renew_runs_v1"},
 		{"alter function agentedge.read_logs_v1 security definer", "function agentedge.read_logs_v1"},
-		{"alter function agentedge.append_segments_v1 reset jit", "function agentedge.append_segments_v1"},
+		{"alter function agentedge.append_segments_v1 stable", "function agentedge.append_segments_v1"},
 		{"drop table api_keys", "table api_keys is missing"},
 	}
 	for _, c := range changes {

@@ -149,8 +149,7 @@ func directConfig(c Config) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// settle sets a new connection up. A prepared statement keeps its plan while
-// its tables grow: one made over an empty table must not scan a full one.
+// settle sets a new connection up, as agentedge.settle_v1 does a transaction.
 func settle(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `select
 		set_config('synchronous_commit', 'on', false)
@@ -159,10 +158,12 @@ func settle(ctx context.Context, conn *pgx.Conn) error {
 		union all select set_config('lock_timeout', $2, false)
 		union all select set_config('idle_in_transaction_session_timeout', $1, false)
 		union all select set_config('default_transaction_isolation', 'read committed', false)
+		union all select set_config('plan_cache_mode', 'force_generic_plan', false)
 		union all select set_config('enable_seqscan', 'off', false)
 		union all select set_config('enable_hashjoin', 'off', false)
 		union all select set_config('enable_mergejoin', 'off', false)
-		union all select set_config('jit', 'off', false)`, statementTimeout, lockTimeout)
+		union all select set_config('jit', 'off', false)
+		union all select set_config('agentedge.settled', 'on', false)`, statementTimeout, lockTimeout)
 	return err
 }
 
@@ -203,9 +204,19 @@ func (s *Store) do(ctx context.Context, name string, op func(ctx context.Context
 	}
 }
 
-// undone tells whether the database rolled back only because of what another
-// transaction did: a serialization failure or a deadlock.
+// undone tells whether nothing came of an operation only because of what another
+// transaction did: a serialization failure, a deadlock, or a key, an id or a
+// session that a claim found free and another one took.
 func undone(err error) bool {
 	var e *pgconn.PgError
-	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case "40001", "40P01":
+		return true
+	case "23505":
+		return e.ConstraintName == "runs_pkey" || e.ConstraintName == "runs_key_idx" || e.ConstraintName == "sessions_pkey"
+	}
+	return false
 }

@@ -99,7 +99,7 @@ func (s *Store) Tails(ctx context.Context, tails []run.Tail) ([]run.TailResult, 
 		return nil, ctx.Err()
 	}
 	n := len(tails)
-	ids, attempts, seqs := make([]pgtype.UUID, n), make([]int32, n), make([]int32, n)
+	ids, attempts, seqs := make(uuids, n), make([]int32, n), make([]int32, n)
 	for i, t := range tails {
 		ids[i], attempts[i], seqs[i] = id(t.Run), int32(t.Attempt), int32(t.Seq)
 	}
@@ -172,12 +172,15 @@ func (s *Store) HasReaders(ctx context.Context, runID uuid.UUID) (has bool, err 
 	return has, err
 }
 
-// PruneLogs skips what another node prunes at this moment.
+// PruneLogs skips what another node prunes at this moment. now() and not
+// clock_timestamp(): what changes within a statement searches no index, and the
+// sweep would read every run that is not yet due.
 func (s *Store) PruneLogs(ctx context.Context, retention time.Duration, max int) (pruned int, err error) {
 	return s.sweep(ctx, "prune logs", `with old as (
 			select id from runs
-			where finished_at is not null and not log_gone and finished_at < clock_timestamp() - $1 * interval '1 microsecond'
-			order by finished_at limit $2 for no key update skip locked
+			where log_gone = false and num_nulls(idempotency_key) in (0, 1)
+				and finished_at < now() - $1 * interval '1 microsecond'
+			limit $2 for no key update skip locked
 		), gone as (
 			delete from run_segments s using old where s.run_id = old.id
 		)
@@ -188,9 +191,9 @@ func (s *Store) PruneLogs(ctx context.Context, retention time.Duration, max int)
 func (s *Store) FreeKeys(ctx context.Context, max int) (freed int, err error) {
 	return s.sweep(ctx, "free keys", `with old as (
 			select id from runs
-			where finished_at is not null and idempotency_key is not null
-				and finished_at < clock_timestamp() - $1 * interval '1 microsecond'
-			order by finished_at limit $2 for no key update skip locked
+			where log_gone in (false, true) and num_nulls(idempotency_key) = 0 and idempotency_key is not null
+				and finished_at < now() - $1 * interval '1 microsecond'
+			limit $2 for no key update skip locked
 		)
 		update runs r set idempotency_key = null from old where r.id = old.id`, float64(micros(run.KeyLife)), max)
 }

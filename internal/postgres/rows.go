@@ -67,22 +67,24 @@ func scanMessage(m *record.Message) (dest []any, take func() error) {
 // messages collects rows of messages as the functions take them: a column each.
 // A place without a message has no id.
 type messages struct {
-	ids                                            []pgtype.UUID
+	ids                                            uuids
 	roles, contents, statuses                      []string
-	parts, toolCalls, models, providers, usageJSON []pgtype.Text
+	parts, toolCalls, models, providers, usageJSON texts
 }
+
+// uuids and texts are arrays with nulls that pgx encodes without reflection.
+type (
+	uuids = pgtype.FlatArray[pgtype.UUID]
+	texts = pgtype.FlatArray[pgtype.Text]
+)
 
 func (c *messages) add(m *record.Message) error {
 	if m == nil {
 		m = &record.Message{}
 	}
-	var usage pgtype.Text
-	if m.Usage != nil {
-		b, err := json.Marshal(m.Usage)
-		if err != nil {
-			return err
-		}
-		usage = pgtype.Text{String: string(b), Valid: true}
+	usage, err := usageText(m.Usage)
+	if err != nil {
+		return err
 	}
 	c.ids = append(c.ids, id(m.ID))
 	c.roles = append(c.roles, m.Role)
@@ -94,6 +96,29 @@ func (c *messages) add(m *record.Message) error {
 	c.usageJSON = append(c.usageJSON, usage)
 	c.statuses = append(c.statuses, m.Status)
 	return nil
+}
+
+// messageArgs are one message as the functions for one run take it.
+func messageArgs(m *record.Message) ([]any, error) {
+	if m == nil {
+		m = &record.Message{}
+	}
+	usage, err := usageText(m.Usage)
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		id(m.ID), m.Role, storable(m.Content), jsonText(m.Parts), jsonText(m.ToolCalls),
+		text(storable(m.Model)), text(m.Provider), usage, m.Status,
+	}, nil
+}
+
+func usageText(u *record.Usage) (pgtype.Text, error) {
+	if u == nil {
+		return pgtype.Text{}, nil
+	}
+	b, err := json.Marshal(u)
+	return pgtype.Text{String: string(b), Valid: true}, err
 }
 
 func (c *messages) args() []any {
@@ -111,7 +136,10 @@ func jsonText(j json.RawMessage) pgtype.Text { return text(strings.ToValidUTF8(s
 
 // jsonbText is jsonText for jsonb, which has no U+0000 in its strings.
 func jsonbText(j json.RawMessage) pgtype.Text {
-	return jsonText(bytes.ReplaceAll(j, []byte(`\u0000`), []byte(`\ufffd`)))
+	if nul := []byte(`\u0000`); bytes.Contains(j, nul) {
+		j = bytes.ReplaceAll(j, nul, []byte(`\ufffd`))
+	}
+	return jsonText(j)
 }
 
 func raw(t pgtype.Text) json.RawMessage {
@@ -125,6 +153,14 @@ func raw(t pgtype.Text) json.RawMessage {
 // characters, and must not make the end of a run unstorable with them.
 func storable(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
+}
+
+// notNil is a slice as a value that is not null.
+func notNil[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
 }
 
 func micros(d time.Duration) int64 { return d.Microseconds() }

@@ -36,7 +36,7 @@ func exercise(t testing.TB, s store) run.Record {
 	first := chat(userA)
 	results, err := s.ClaimMany(ctx, batchOf(first, chat(userB)))
 	check(err)
-	_, err = s.FinishMany(ctx, []run.Finish{answer(results[0].Run)})
+	_, err = s.FinishMany(ctx, []run.Finish{answer(results[0].Run), answer(results[1].Run)})
 	check(err)
 	next := in(chat(userA), first.SessionID)
 	next.Lease, next.GlobalLimit = -time.Second, 1000
@@ -179,7 +179,16 @@ func TestOppositeBatches(t *testing.T) {
 			if b%2 == 1 {
 				slices.Reverse(mine)
 			}
-			wg.Go(func() { results[b], errs[b] = stores[b%3].ClaimMany(t.Context(), mine) })
+			calls := [][]run.Claim{mine}
+			if b >= 6 { // and some as they come
+				calls = slices.Collect(slices.Chunk(mine, 1))
+			}
+			wg.Go(func() {
+				for _, c := range calls {
+					r, err := stores[b%3].ClaimMany(t.Context(), c)
+					results[b], errs[b] = append(results[b], r...), errors.Join(errs[b], err)
+				}
+			})
 		}
 		wg.Wait()
 		if err := errors.Join(errs...); err != nil {
@@ -206,9 +215,15 @@ func TestOppositeBatches(t *testing.T) {
 // TestLimitOverTime moves the log of a limit back step by step, as time does, and
 // pushes all the while.
 func TestLimitOverTime(t *testing.T) {
+	for _, each := range []int{1, 2} { // claims at a time
+		t.Run(fmt.Sprint(each, " at a time"), func(t *testing.T) { limitOverTime(t, each) })
+	}
+}
+
+func limitOverTime(t *testing.T, each int) {
 	url := pgtest.Database(t)
 	s := open(t, url)
-	const limit, steps, each = 40, 260, 2
+	const limit, steps = 40, 260
 	const step = 700 * time.Millisecond
 	var admitted []time.Time
 	var passed time.Duration

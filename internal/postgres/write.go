@@ -24,7 +24,7 @@ func (s *Store) AppendMany(ctx context.Context, segments []run.Segment) (lost []
 	}
 	sorted := distinct(segments)
 	n := len(sorted)
-	ids, datas := make([]pgtype.UUID, n), make([][]byte, n)
+	ids, datas := make(uuids, n), make([][]byte, n)
 	attempts, firsts, lasts := make([]int32, n), make([]int32, n), make([]int32, n)
 	for i, seg := range sorted {
 		ids[i], datas[i] = id(seg.Run), notNil(seg.Data)
@@ -58,20 +58,20 @@ func distinct(segments []run.Segment) []run.Segment {
 	})
 }
 
-// notNil is data as a value that is not null.
-func notNil(data []byte) []byte {
-	if data == nil {
-		return []byte{}
-	}
-	return data
-}
-
-var finishSQL = `select agentedge.finish_runs_v1(` + params(23) + `)`
+var finishSQL = `select agentedge.finish_runs_v1(` + params(24) + `)`
 
 // FinishMany ends runs in one round trip and one transaction.
 func (s *Store) FinishMany(ctx context.Context, finishes []run.Finish) (done []bool, err error) {
 	if len(finishes) == 0 {
 		return nil, ctx.Err()
+	}
+	if len(finishes) == 1 && len(finishes[0].Events) <= 1 {
+		done = make([]bool, 1)
+		err = s.do(ctx, "finish", func(ctx context.Context, _ int) error {
+			done[0], err = s.finishOne(ctx, &finishes[0])
+			return err
+		})
+		return done, err
 	}
 	order := make([]int, len(finishes))
 	for i := range order {
@@ -113,11 +113,11 @@ func (s *Store) finish(ctx context.Context, finishes []run.Finish, calls [][]int
 // finishArgs are the arguments of finish_runs_v1: a column each.
 func finishArgs(finishes []run.Finish, order []int) ([]any, error) {
 	n := len(order)
-	ids, states, free := make([]pgtype.UUID, n), make([]string, n), make([]bool, n)
+	ids, states, free := make(uuids, n), make([]string, n), make([]bool, n)
 	attempts, lastSeqs, firsts, lasts := make([]int32, n), make([]int32, n), make([]int32, n), make([]int32, n)
-	results, failures, datas := make([]pgtype.Text, n), make([]pgtype.Text, n), make([][]byte, n)
+	results, failures, datas := make(texts, n), make(texts, n), make([][]byte, n)
+	eventFirsts, eventLasts := make([]int32, n), make([]int32, n)
 	var said messages
-	var eventPlaces []int32
 	var events []record.Event
 	for at, i := range order {
 		f := &finishes[i]
@@ -130,18 +130,17 @@ func finishArgs(finishes []run.Finish, order []int) ([]any, error) {
 		if err := said.add(f.Message); err != nil {
 			return nil, err
 		}
-		for range f.Events {
-			eventPlaces = append(eventPlaces, int32(at+1))
-		}
+		eventFirsts[at] = int32(len(events) + 1)
 		events = append(events, f.Events...)
+		eventLasts[at] = int32(len(events))
 	}
 	eventIDs, types, data := eventColumns(events)
 	args := []any{ids, attempts, states, lastSeqs, results, failures, free, firsts, lasts, datas}
 	args = append(args, said.args()...)
-	return append(args, eventPlaces, eventIDs, types, data), nil
+	return append(args, eventFirsts, eventLasts, eventIDs, types, data), nil
 }
 
-func eventColumns(events []record.Event) (ids []pgtype.UUID, types []string, data []pgtype.Text) {
+func eventColumns(events []record.Event) (ids uuids, types []string, data texts) {
 	for _, e := range events {
 		ids, types, data = append(ids, id(e.ID)), append(types, e.Type), append(data, jsonbText(e.Data))
 	}
@@ -155,7 +154,7 @@ func (s *Store) AddEvents(ctx context.Context, events []record.Event) error {
 	}
 	ids, types, data := eventColumns(events)
 	n := len(events)
-	traces, runs, sessions, owners := make([]string, n), make([]pgtype.UUID, n), make([]pgtype.UUID, n), make([]pgtype.Text, n)
+	traces, runs, sessions, owners := make([]string, n), make(uuids, n), make(uuids, n), make(texts, n)
 	for i, e := range events {
 		traces[i], runs[i], sessions[i], owners[i] = e.TraceID, id(e.RunID), id(e.SessionID), text(e.Owner)
 	}
@@ -206,7 +205,7 @@ func (s *Store) RenewMany(ctx context.Context, _ string, holds []run.Hold, lease
 }
 
 // holdColumns sorts holds in the order in which runs are locked.
-func holdColumns(holds []run.Hold) (sorted []run.Hold, ids []pgtype.UUID, attempts []int32) {
+func holdColumns(holds []run.Hold) (sorted []run.Hold, ids uuids, attempts []int32) {
 	sorted = slices.Clone(holds)
 	slices.SortFunc(sorted, func(a, b run.Hold) int {
 		return cmp.Or(bytes.Compare(a.Run[:], b.Run[:]), cmp.Compare(a.Attempt, b.Attempt))
@@ -263,7 +262,7 @@ func (s *Store) TakeOver(ctx context.Context, h run.Hold, node string, lease tim
 	err = s.do(ctx, "take over", func(ctx context.Context, _ int) error {
 		var batch pgx.Batch
 		batch.Queue(takeOverSQL, id(h.Run), h.Attempt, node, float64(micros(lease)))
-		batch.Queue(historySQL, []pgtype.UUID{id(h.Run)})
+		batch.Queue(historySQL, uuids{id(h.Run)})
 		answers := s.pool.SendBatch(ctx, &batch)
 		defer answers.Close()
 		r, ok = run.Record{}, false

@@ -32,10 +32,11 @@ create table runs (
 
 create unique index runs_key_idx on runs (principal, endpoint, idempotency_key) where idempotency_key is not null;
 -- lease_until is in no index: a renewal then writes no index either.
-create index runs_running_idx on runs (lease_node) where state = 'running';
-create index runs_cancel_idx on runs (lease_node) where cancel_requested and state = 'running';
-create index runs_log_idx on runs (finished_at) where finished_at is not null and not log_gone;
-create index runs_old_key_idx on runs (finished_at) where finished_at is not null and idempotency_key is not null;
+create index runs_running_idx on runs (lease_node, cancel_requested) where state = 'running';
+-- What is over, as long as a sweep has something to do about it: its log, its
+-- key, or both. One index for both sweeps, for every end writes it.
+create index runs_over_idx on runs (log_gone, num_nulls(idempotency_key), finished_at)
+  where finished_at is not null and (not log_gone or idempotency_key is not null);
 create index runs_owner_idx on runs (owner, created_at) where owner is not null;
 
 create table run_segments (

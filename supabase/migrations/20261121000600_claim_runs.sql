@@ -1,15 +1,29 @@
 -- Accepting runs: many in one statement, each with its own outcome.
 --
 -- Functions are versioned: a node with the binary before the last one goes on
--- calling the version it knows. They turn off the plans that a cached statement
--- would keep while a table that was empty at first grows under it.
+-- calling the version it knows. They name every schema and set nothing for
+-- themselves: a setting for each call costs about as much as a row.
 set search_path = public, extensions;
+
+-- settle_v1 sets up what is not set up yet, for the rest of the transaction. The
+-- edge does it once for each connection; behind a transaction pooler there are
+-- none to keep, and every function begins with it. A plan is kept while the
+-- tables grow under it: one made over an empty table must not scan a full one.
+create function agentedge.settle_v1() returns void language plpgsql set search_path = '' as $$
+begin
+  if current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
+  perform set_config(name, value, true)
+  from (values ('plan_cache_mode', 'force_generic_plan'), ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
+    ('enable_mergejoin', 'off'), ('jit', 'off'), ('agentedge.settled', 'on')) s (name, value);
+end
+$$;
 
 -- session_turns_v1 returns messages.seq of the newest turns that have an
 -- assistant's text, oldest turn first: up to 128 turns and max_bytes bytes of
 -- content, without a hole. A turn's place is its question's.
-create function agentedge.session_turns_v1(session uuid, max_bytes integer) returns bigint[]
-  language plpgsql set search_path = public, pg_temp as $$
+create function agentedge.session_turns_v1(session uuid, max_bytes integer) returns bigint[] language plpgsql as $$
 #variable_conflict use_column
 declare
   span integer := 32;  -- how many of the newest messages are looked at
@@ -19,7 +33,7 @@ begin
   loop
     with recent as (
       select m.request_id, m.seq, m.role, octet_length(m.content) as bytes
-      from messages m
+      from public.messages m
       where m.session_id = session
       order by m.seq desc
       limit span
@@ -59,231 +73,254 @@ $$;
 -- keys and ids that occur twice to another call in the same transaction.
 --
 -- It expects no race: one that loses a key, an id or a session to another
--- transaction between looking and writing raises serialization_failure, and the
--- caller sends the batch again, careful, when ids are looked up too.
+-- transaction between looking and writing raises unique_violation or
+-- serialization_failure, and the caller sends the batch again, careful, when the
+-- ids and all sessions are looked up too.
 --
--- outcome is internal/run's Outcome: 0 claimed, 1 joined, 2 conflict, 3 limited,
--- 4 no session, 5 id taken.
+-- outcomes are internal/run's Outcome: 0 claimed, 1 joined, 2 conflict, 3 limited,
+-- 4 no session, 5 id taken. Their places are the claims', those of the limits'
+-- figures the buckets'.
 create function agentedge.claim_runs_v1(
   ids uuid[], kinds text[], endpoints text[], principals text[], owners text[], session_ids uuid[],
   keys text[], fingerprints bytea[], nodes text[], leases bigint[], trace_ids text[], requests text[],
   new_sessions boolean[], any_sessions boolean[], history_bytes integer[],
   own_buckets integer[], global_buckets integer[],  -- places in the buckets, 0 for none
-  bucket_principals text[], bucket_endpoints text[], bucket_sizes integer[],
+  bucket_principals text[], bucket_endpoints text[], bucket_sizes integer[], bucket_asks integer[],
   message_ids uuid[], message_roles text[], message_contents text[], message_parts text[], message_calls text[],
   message_models text[], message_providers text[], message_usages text[], message_statuses text[],
   event_ids uuid[], event_types text[], event_datas text[],
-  careful boolean
-) returns table (
-  place integer, outcome integer, row_owner text, accepted_at timestamptz,
-  remaining integer, reset_us bigint, retry_us bigint, refused_by_all boolean, joined runs
-) language plpgsql set search_path = public, pg_temp
-  set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+  careful boolean,
+  out outcomes integer[], out joined uuid[], out row_owners text[], out accepted_at timestamptz,
+  out by_all boolean[],  -- of the limited: refused by the limit over all callers
+  -- Of the limits: how many counted before, how many were taken, and in how many
+  -- microseconds the oldest of those before leaves and one more fits.
+  out useds integer[], out taken integer[], out resets bigint[], out retries bigint[]
+) language plpgsql as $$
 #variable_conflict use_column
 declare
-  undecided constant integer := -1;
   n constant integer := cardinality(ids);
-  decided integer[] := array_fill(undecided, array[n]);
-  found_ids uuid[] := array_fill(null::uuid, array[n]);
-  row_owners text[] := owners;
+  m constant integer := cardinality(bucket_sizes);
   known boolean[] := array_fill(false, array[n]);  -- the session is there and the caller's
-  by_all boolean[] := array_fill(false, array[n]);
-  buckets rate_limits[] := '{}';
-  bucket rate_limits;
-  clocks bigint[] := '{}';
-  taken integer[] := '{}';
-  remainings integer[] := '{}';
-  resets bigint[] := '{}';
-  retries bigint[] := '{}';
-  c record;
+  strangers integer := 0;                          -- at most so many sessions are named and not there
+  times bigint[];
+  counts integer[];
+  used integer;
   i integer;
   k integer;
-  first integer;
-  pending integer := 0;
-  newcomers integer := 0;
-  written integer;
-  opened integer;
+  clocks bigint[];
+  firsts integer[];         -- of a bucket's pairs those that still count and stay as they are
+  lasts integer[];
+  newest_times bigint[];    -- the pair that what is taken goes to
+  newest_counts integer[];
+  tight boolean;            -- not every bucket has room for all
+  claimed integer := n;
+  places integer[];
+  found_ids uuid[];
+  found_owners text[];
+  good boolean[];
+  free boolean[];
 begin
-  if current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then
-    perform set_config('synchronous_commit', 'on', true);
+  if current_setting('agentedge.settled', true) is distinct from 'on' then
+    perform agentedge.settle_v1();
   end if;
+  outcomes := array_fill(0, array[n]);
+  joined := array_fill(null::uuid, array[n]);
+  taken := array_fill(0, array[m]);
+  by_all := array_fill(false, array[n]);
+  row_owners := owners;
+  accepted_at := now();
 
   -- 1. The limits: each row locked, then judged on the clock as it is now.
-  for k in 1 .. cardinality(bucket_sizes) loop
-    loop
-      select l.* into bucket from rate_limits l
-      where l.principal = bucket_principals[k] and l.endpoint = bucket_endpoints[k]
-      for no key update;
-      exit when found;
-      insert into rate_limits (principal, endpoint) values (bucket_principals[k], bucket_endpoints[k]) on conflict do nothing;
-    end loop;
-    clocks[k] := (extract(epoch from clock_timestamp()) * 1000000)::bigint;
-    first := 1;
-    while first <= cardinality(bucket.times) and bucket.times[first] <= clocks[k] - 60000000 loop
-      bucket.used := bucket.used - bucket.counts[first];
-      first := first + 1;
-    end loop;
-    if first > 1 then
-      bucket.times := bucket.times[first:];
-      bucket.counts := bucket.counts[first:];
+  -- Neighbours within half a second are one pair at the later time, so that there
+  -- are never more than 122.
+  while m > 0 loop
+    select array_agg(b.k), array_agg(b.clock), array_agg(b.gone + 1), array_agg(b.size - b.merges::integer),
+      array_agg(b.used), bool_or(b.used + bucket_asks[b.k] > bucket_sizes[b.k]), array_agg(b.times[b.gone + 1] + 60000000 - b.clock),
+      array_agg(case when b.merges then greatest(b.times[b.size], b.clock) else b.clock end),
+      array_agg(case when b.merges then b.counts[b.size] else 0 end)
+    into places, clocks, firsts, lasts, useds, tight, resets, newest_times, newest_counts
+    from (
+      select l.k, l.times, l.counts, c.clock, g.gone, g.size,
+        case when g.gone > 0 then l.used - (select sum(n) from unnest(l.counts[: g.gone]) n)::integer else l.used end as used,
+        g.size > g.gone and l.times[g.size] / 500000 >= c.clock / 500000 as merges
+      from generate_series(1, m) q (k)
+      cross join lateral (  -- one after the other, in this order
+        select q.k, r.times, r.counts, r.used
+        from public.rate_limits r
+        where r.principal = bucket_principals[q.k] and r.endpoint = bucket_endpoints[q.k]
+        for no key update
+      ) l
+      cross join lateral (select (date_part('epoch', clock_timestamp()) * 1000000)::bigint as clock offset 0) c
+      cross join lateral (select width_bucket(c.clock - 60000000, l.times) as gone, cardinality(l.times) as size offset 0) g
+    ) b;
+    k := coalesce(cardinality(places), 0);
+    exit when k = m;
+    -- The first time for some. Another transaction that was quicker has been waited
+    -- for by now; its row must not be, by one that holds others.
+    insert into public.rate_limits (principal, endpoint)
+    select bucket_principals[k], bucket_endpoints[k]
+    from generate_series(1, m) k
+    where (k = any (places)) is not true
+    on conflict do nothing;
+    get diagnostics i = row_count;
+    if i < m - k and k + i > 0 then
+      raise serialization_failure using message = 'a limit was first used at the same time';
     end if;
-    buckets[k] := bucket;
-    taken[k] := 0;
   end loop;
 
   -- 2. The keys. One whose run ended more than 24 h ago is free.
   if num_nonnulls(variadic keys) > 0 then
-    for c in
-      select i as place, r.id, r.same, r.free
-      from generate_series(1, n) i cross join lateral (
-        select r.id, r.fingerprint = fingerprints[i] as same, coalesce(r.finished_at < now() - interval '24 hours', false) as free
-        from runs r
-        where r.principal = principals[i] and r.endpoint = endpoints[i] and r.idempotency_key = keys[i]
-        offset 0
-      ) r
-    loop
-      if c.free then
-        update runs r set idempotency_key = null where r.id = c.id;
+    select array_agg(i), array_agg(r.id), array_agg(r.same), array_agg(r.free) into places, found_ids, good, free
+    from generate_series(1, n) i cross join lateral (
+      select r.id, r.fingerprint = fingerprints[i] as same, coalesce(r.finished_at < now() - interval '24 hours', false) as free
+      from public.runs r
+      where r.principal = principals[i] and r.endpoint = endpoints[i] and r.idempotency_key = keys[i]
+      offset 0
+    ) r;
+    for k in 1 .. coalesce(cardinality(places), 0) loop
+      if free[k] then
+        update public.runs r set idempotency_key = null where r.id = found_ids[k];
       else
-        decided[c.place] := case when c.same then 1 else 2 end;
-        found_ids[c.place] := c.id;
+        outcomes[places[k]] := case when good[k] then 1 else 2 end;
+        joined[places[k]] := case when good[k] then found_ids[k] end;
+        claimed := claimed - 1;
       end if;
     end loop;
   end if;
 
   if careful then
-    for c in
-      select i from generate_series(1, n) i
-      where decided[i] = undecided and exists (select from runs r where r.id = ids[i])
-    loop
-      decided[c.i] := 5;
-    end loop;
-  end if;
-
-  -- 3. The sessions that exist, locked against a delete.
-  if false = any (new_sessions) then
-    for c in
-      select i as place, s.owner,
-        any_sessions[i] or case when owners[i] is null then s.owner is null and s.principal = principals[i] else s.owner = owners[i] end as allowed
-      from generate_series(1, n) i join sessions s on s.id = session_ids[i]
-      where not new_sessions[i]
-      for key share of s
-    loop
-      if c.allowed then
-        known[c.place] := true;
-        row_owners[c.place] := c.owner;
-      elsif decided[c.place] = undecided then
-        decided[c.place] := 4;
+    for i in 1 .. n loop
+      if outcomes[i] = 0 and exists (select from public.runs r where r.id = ids[i]) then
+        outcomes[i] := 5;
+        claimed := claimed - 1;
       end if;
     end loop;
   end if;
 
+  -- 3. The sessions that exist, locked against a delete.
+  if careful or false = any (new_sessions) then
+    select array_agg(l.i), array_agg(l.owner), array_agg(l.allowed) into places, found_owners, good
+    from (
+      select i, s.owner,
+        any_sessions[i] or case when owners[i] is null then s.owner is null and s.principal = principals[i] else s.owner = owners[i] end as allowed
+      from generate_series(1, n) i join public.sessions s on s.id = session_ids[i]
+      where careful or not new_sessions[i]
+      for key share of s
+    ) l;
+    for k in 1 .. coalesce(cardinality(places), 0) loop
+      i := places[k];
+      if good[k] then
+        known[i] := true;
+        row_owners[i] := found_owners[k];
+      elsif outcomes[i] = 0 then
+        outcomes[i] := 4;
+        claimed := claimed - 1;
+      end if;
+    end loop;
+    strangers := n - coalesce(cardinality(places), 0);
+  end if;
+
   -- 4. Room in the limits, given in the order of the claims.
-  if cardinality(bucket_sizes) > 0 then
+  if claimed = n and tight is not true then
+    taken := bucket_asks;
+  elsif m > 0 then
     for i in 1 .. n loop
-      continue when decided[i] <> undecided;
-      if own_buckets[i] > 0 and buckets[own_buckets[i]].used + taken[own_buckets[i]] >= bucket_sizes[own_buckets[i]] then
-        decided[i] := 3;
-      elsif global_buckets[i] > 0 and buckets[global_buckets[i]].used + taken[global_buckets[i]] >= bucket_sizes[global_buckets[i]] then
-        decided[i] := 3;
-        by_all[i] := true;
-      else
-        foreach k in array array[own_buckets[i], global_buckets[i]] loop
-          continue when k = 0;
-          taken[k] := taken[k] + 1;
-        end loop;
+      continue when outcomes[i] <> 0;
+      k := own_buckets[i];
+      if k > 0 and useds[k] + taken[k] >= bucket_sizes[k] then
+        outcomes[i] := 3;
+        claimed := claimed - 1;
+        continue;
+      end if;
+      k := global_buckets[i];
+      if k > 0 then
+        if useds[k] + taken[k] >= bucket_sizes[k] then
+          outcomes[i] := 3;
+          by_all[i] := true;
+          claimed := claimed - 1;
+          continue;
+        end if;
+        taken[k] := taken[k] + 1;
+      end if;
+      k := own_buckets[i];
+      if k > 0 then
+        taken[k] := taken[k] + 1;
       end if;
     end loop;
   end if;
 
   -- 5. The runs, their sessions where those do not exist, and what comes with them.
-  for i in 1 .. n loop
-    continue when decided[i] <> undecided;
-    decided[i] := 0;
-    pending := pending + 1;
-    if not known[i] and session_ids[i] is not null then
-      newcomers := newcomers + 1;
-    end if;
-  end loop;
-  if pending > 0 then
-    with runs_written as (
-      insert into runs (
-        id, kind, endpoint, principal, owner, session_id, idempotency_key, keyed, fingerprint, state,
-        lease_node, lease_until, trace_id, request, history)
-      select ids[i], kinds[i], endpoints[i], principals[i], row_owners[i], session_ids[i], keys[i], keys[i] is not null, fingerprints[i],
-        'running', nodes[i], clock_timestamp() + leases[i] * interval '1 microsecond', trace_ids[i], requests[i]::json,
-        case when known[i] and history_bytes[i] > 0 then agentedge.session_turns_v1(session_ids[i], history_bytes[i]) end
-      from generate_series(1, n) i
-      where decided[i] = 0
-      on conflict do nothing
-      returning id
-    ), sessions_written as (
-      insert into sessions (id, owner, principal)
+  if claimed > 0 then
+    insert into public.runs (
+      id, kind, endpoint, principal, owner, session_id, idempotency_key, keyed, fingerprint, state,
+      lease_node, lease_until, trace_id, request, history)
+    select ids[i], kinds[i], endpoints[i], principals[i], row_owners[i], session_ids[i], keys[i], keys[i] is not null, fingerprints[i],
+      'running', nodes[i], clock_timestamp() + leases[i] * interval '1 microsecond', trace_ids[i], requests[i]::json,
+      case when known[i] and history_bytes[i] > 0 then agentedge.session_turns_v1(session_ids[i], history_bytes[i]) end
+    from generate_series(1, n) i
+    where outcomes[i] = 0;
+    if true = any (new_sessions) and not careful then
+      insert into public.sessions (id, owner, principal)
       select session_ids[i], owners[i], principals[i]
       from generate_series(1, n) i
-      where decided[i] = 0 and not known[i] and session_ids[i] is not null
-      on conflict do nothing
-      returning id
-    ), messages_written as (
-      insert into messages (
-        id, session_id, request_id, owner, role, content, parts, tool_calls, model, provider, usage, status, trace_id)
-      select message_ids[i], session_ids[i], ids[i], row_owners[i], message_roles[i], message_contents[i], message_parts[i]::json,
-        message_calls[i]::json, message_models[i], message_providers[i], message_usages[i]::jsonb, message_statuses[i], trace_ids[i]
-      from generate_series(1, n) i
-      where decided[i] = 0 and message_ids[i] is not null
-    ), events_written as (
-      insert into bus_events (event_id, type, trace_id, request_id, session_id, owner, data)
-      select event_ids[i], event_types[i], trace_ids[i], ids[i], session_ids[i], row_owners[i], event_datas[i]::jsonb
-      from generate_series(1, n) i
-      where decided[i] = 0 and event_ids[i] is not null
-    )
-    select (select count(*) from runs_written), (select count(*) from sessions_written) into written, opened;
-    if written < pending or (opened < newcomers and exists (
-      select from generate_series(1, n) i join sessions s on s.id = session_ids[i]
-      where decided[i] = 0 and not known[i]
-        and (s.owner is distinct from owners[i] or (owners[i] is null and s.principal <> principals[i])))
-    ) then
-      raise serialization_failure using message = 'a key, an id or a session was taken at the same time';
+      where outcomes[i] = 0 and new_sessions[i] and session_ids[i] is not null;
     end if;
+    if strangers > 0 then
+      insert into public.sessions (id, owner, principal)
+      select session_ids[i], owners[i], principals[i]
+      from generate_series(1, n) i
+      where outcomes[i] = 0 and not known[i] and (careful or not new_sessions[i]) and session_ids[i] is not null
+      on conflict do nothing;
+      get diagnostics k = row_count;
+      if k < strangers and exists (
+        select from generate_series(1, n) i join public.sessions s on s.id = session_ids[i]
+        where outcomes[i] = 0 and not known[i]
+          and (s.owner is distinct from owners[i] or (owners[i] is null and s.principal <> principals[i]))
+      ) then
+        raise serialization_failure using message = 'a session was taken at the same time';
+      end if;
+    end if;
+    insert into public.messages (
+      id, session_id, request_id, owner, role, content, parts, tool_calls, model, provider, usage, status, trace_id)
+    select message_ids[i], session_ids[i], ids[i], row_owners[i], message_roles[i], message_contents[i], message_parts[i]::json,
+      message_calls[i]::json, message_models[i], message_providers[i], message_usages[i]::jsonb, message_statuses[i], trace_ids[i]
+    from generate_series(1, n) i
+    where outcomes[i] = 0 and message_ids[i] is not null;
+    insert into public.bus_events (event_id, type, trace_id, request_id, session_id, owner, data)
+    select event_ids[i], event_types[i], trace_ids[i], ids[i], session_ids[i], row_owners[i], event_datas[i]::jsonb
+    from generate_series(1, n) i
+    where outcomes[i] = 0 and event_ids[i] is not null;
   end if;
 
-  -- 6. The limits again: what was taken of them, and how they stand. Neighbours
-  -- within half a second become one pair at the later time, so that there are
-  -- never more than 122.
-  for k in 1 .. cardinality(bucket_sizes) loop
-    bucket := buckets[k];
-    i := cardinality(bucket.times);
-    if taken[k] > 0 then
-      if i > 0 and bucket.times[i] / 500000 >= clocks[k] / 500000 then
-        bucket.times[i] := greatest(bucket.times[i], clocks[k]);
-        bucket.counts[i] := bucket.counts[i] + taken[k];
-      else
-        bucket.times := bucket.times || clocks[k];
-        bucket.counts := bucket.counts || taken[k];
-      end if;
-      bucket.used := bucket.used + taken[k];
-      update rate_limits l set times = bucket.times, counts = bucket.counts, used = bucket.used
-      where l.principal = bucket.principal and l.endpoint = bucket.endpoint;
-    end if;
-    remainings[k] := greatest(bucket_sizes[k] - bucket.used, 0);
-    resets[k] := bucket.times[1] + 60000000 - clocks[k];
-    i := 0;
-    while bucket.used >= bucket_sizes[k] and i < cardinality(bucket.times) loop
-      i := i + 1;
-      bucket.used := bucket.used - bucket.counts[i];
+  -- 6. The limits again: what was taken of them, and how they stand.
+  if m > 0 and claimed > 0 then
+    update public.rate_limits l set
+      times = l.times[firsts[k] : lasts[k]] || newest_times[k],
+      counts = l.counts[firsts[k] : lasts[k]] || (newest_counts[k] + taken[k]),
+      used = useds[k] + taken[k]
+    from generate_series(1, m) k
+    where taken[k] > 0 and l.principal = bucket_principals[k] and l.endpoint = bucket_endpoints[k];
+  end if;
+  if 3 = any (outcomes) then
+    for k in 1 .. m loop
+      select l.times, l.counts into times, counts
+      from public.rate_limits l
+      where l.principal = bucket_principals[k] and l.endpoint = bucket_endpoints[k];
+      used := useds[k] + taken[k];
+      i := case when taken[k] > 0 then 0 else firsts[k] - 1 end;
+      while used >= bucket_sizes[k] and i < cardinality(times) loop
+        i := i + 1;
+        used := used - counts[i];
+      end loop;
+      retries[k] := times[i] + 60000000 - clocks[k];
     end loop;
-    retries[k] := bucket.times[i] + 60000000 - clocks[k];
-  end loop;
-
-  return query
-    select i, decided[i], row_owners[i], now(), remainings[own_buckets[i]], resets[own_buckets[i]],
-      retries[case when by_all[i] then global_buckets[i] else own_buckets[i] end], by_all[i], r
-    from generate_series(1, n) i left join runs r on r.id = found_ids[i];
+  end if;
 end
 $$;
 
 revoke execute on all functions in schema agentedge from public;
 grant execute on function
+  agentedge.settle_v1,
   agentedge.session_turns_v1,
   agentedge.claim_runs_v1
 to service_role;
