@@ -123,7 +123,7 @@ func (l *loader) chatVariables() []variable {
 		integer("CHAT_MAX_CONTENT_CHARS", &h.MaxContentChars, "32000", 1, 1_000_000, "Characters of a request's content"),
 		integer("CHAT_MAX_STREAMS", &h.MaxStreams, "0", 0, maxLimit, "Open streams of a principal; 0: no limit"),
 		integer("CHAT_HISTORY_TOKENS", &h.HistoryTokens, "8000", 0, 10_000_000, "Tokens of the session's history that go before the content; 0: none"),
-		duration("CHAT_DISCONNECT_GRACE", &h.DisconnectGrace, "10s", 0, "How long a run without a key goes on without a reader"),
+		duration("CHAT_DISCONNECT_GRACE", &h.DisconnectGrace, "10s", 0, "How long a run without a key goes on without a reader; it waits for its first one for at least 5 s"),
 		choice("CHAT_ON_DISCONNECT", &h.OnDisconnect, []string{"auto", "continue", "cancel"}, "When all readers left: auto goes on with a key and cancels without one"),
 		choice("CHATTING_STAGE", &h.ChattingStage, []string{"proxy", "eol", "gone"}, "How far the deprecated `chatting` endpoint is on its way out"),
 		boolean("CHAT_LEGACY_TRANSPORT", &h.LegacyTransport, "Keep the transport that came before SSE"),
