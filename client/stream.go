@@ -85,7 +85,10 @@ func (s *ChatStream) run(ctx context.Context, yield func(api.Delta) bool) error 
 	for try := 0; ; try++ {
 		before := s.lastID
 		err := s.connect(ctx, yield)
-		if err == nil || errors.Is(err, errStopped) || ctx.Err() != nil || !s.again(err) {
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err() // whatever the broken connection looked like
+		}
+		if err == nil || errors.Is(err, errStopped) || !s.again(err) {
 			return err
 		}
 		if s.lastID != before {
