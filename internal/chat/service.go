@@ -133,7 +133,7 @@ func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Seco
 // key settles the request's idempotency key: the header's or the body's, which
 // must agree, else the request id of the caller's.
 func (s *Service) key(c Caller, b *Body) (string, error) {
-	if b.Key != "" && !validKey(b.Key) {
+	if b.Key != "" && !ValidKey(b.Key) {
 		return "", fault.New(api.InvalidIdempotencyKey, "an idempotency key has 1 to 255 visible ASCII characters")
 	}
 	key := c.Key
@@ -151,7 +151,9 @@ func (s *Service) key(c Caller, b *Body) (string, error) {
 	return key, nil
 }
 
-func validKey(k string) bool {
+// ValidKey tells whether an idempotency key has 1 to api.MaxKey visible ASCII
+// characters.
+func ValidKey(k string) bool {
 	if k == "" || len(k) > api.MaxKey {
 		return false
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/agentedge/agentedge/api"
+	"github.com/agentedge/agentedge/internal/chat"
 	"github.com/agentedge/agentedge/internal/fault"
 	"github.com/agentedge/agentedge/internal/run"
 	"github.com/agentedge/agentedge/internal/strictjson"
@@ -121,11 +122,7 @@ func idempotencyKey(h http.Header) (string, error) {
 	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
 		key = key[1 : len(key)-1]
 	}
-	bad := len(values) > 1 || key == "" || len(key) > api.MaxKey
-	for i := range len(key) {
-		bad = bad || key[i] < 0x21 || key[i] > 0x7e
-	}
-	if bad {
+	if len(values) > 1 || !chat.ValidKey(key) {
 		return "", fault.New(api.InvalidIdempotencyKey, "an idempotency key has 1 to %d visible ASCII characters", api.MaxKey)
 	}
 	return key, nil

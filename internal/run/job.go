@@ -109,7 +109,7 @@ func (j *Job) restart(ctx context.Context, tried bool) error {
 	j.e.mu.Unlock()
 	j.Record.Attempt++
 	j.Record.Tries++
-	j.log.begin(j.Record.Attempt)
+	j.log.Begin(j.Record.Attempt)
 	return nil
 }
 
@@ -163,7 +163,7 @@ func (e *Engine) start(j *Job, why api.Code) {
 	if j.log == nil {
 		j.log = NewLog(j.Record.ID)
 	}
-	j.log.begin(j.attempt)
+	j.log.Begin(j.attempt)
 	if m := e.mirrors[j.Record.ID]; m != nil && m.log == j.log {
 		delete(e.mirrors, j.Record.ID)
 	}

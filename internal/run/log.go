@@ -92,11 +92,8 @@ func NewLog(id uuid.UUID) *Log {
 	return &Log{id: id, readers: map[*Reader]struct{}{}}
 }
 
-// Begin starts an attempt of a log that no engine writes: one rebuilt from rows.
-func (l *Log) Begin(attempt int) { l.begin(attempt) }
-
-// begin starts an attempt: the parts before it are over.
-func (l *Log) begin(attempt int) {
+// Begin starts an attempt: the parts before it are over.
+func (l *Log) Begin(attempt int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.parts = append(l.parts, &part{attempt: attempt})

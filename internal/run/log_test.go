@@ -39,7 +39,7 @@ func TestLogModel(t *testing.T) {
 	for seed := range uint64(300) {
 		id := uuid.New()
 		m := &model{T: t, rng: rand.New(rand.NewPCG(seed, 1)), holder: NewLog(id), mirror: NewLog(id)}
-		m.holder.begin(1)
+		m.holder.Begin(1)
 		steps := m.rng.IntN(200)
 		for range steps {
 			m.step()
@@ -70,7 +70,7 @@ func (m *model) step() {
 		m.append(kindText)
 	case n < 43:
 		m.flush() // a holder stores an attempt before it begins the next
-		m.holder.begin(m.attempt() + 1 + m.rng.IntN(2))
+		m.holder.Begin(m.attempt() + 1 + m.rng.IntN(2))
 	case n < 55:
 		m.flush()
 	case n < 70:
@@ -277,7 +277,7 @@ func TestFrames(t *testing.T) {
 	for _, word := range []string{"a", "b"} {
 		log.Append(kindText, []byte(word))
 	}
-	log.begin(2)
+	log.Begin(2)
 	if got := text(0); got != "1-1:a 1-2:b " {
 		t.Errorf("the newest attempt with frames: %q", got)
 	}
@@ -318,7 +318,7 @@ func BenchmarkFrame(b *testing.B) {
 func TestEndingOfMuch(t *testing.T) {
 	const frames = 300_000
 	l := NewLog(uuid.New())
-	l.begin(1)
+	l.Begin(1)
 	for range frames {
 		if _, err := l.Append(kindText, []byte("x")); err != nil {
 			t.Fatal(err)
