@@ -196,6 +196,7 @@ func playDraining(r *recorder, cfg testedge.Config) {
 	r.edge.Stop()
 	cfg.Run.Node = "next"
 	r.edge = testedge.Start(r.t, cfg)
+	<-time.After(100 * time.Millisecond) // the next server has taken the run over
 	last := s.Deltas[len(s.Deltas)-1]
 	id := idOf(last.RequestID, last.Attempt, last.Seq)
 	r.keep("drained", "the same run at the next server", r.open(testedge.Call{
